@@ -15,7 +15,6 @@ import numpy as np
 from core.building.optout import without
 from core.building.outgoing import SPLIT_NAMES, Outgoing, cells
 from core.building.version import COLUMNS, provenance
-from core.catalog import optional
 from core.datasets import SPLITS, Dataset
 from core.ground import files, machine, tables
 
@@ -105,8 +104,8 @@ def zipped(folder: Path, name: str) -> bytes:
 
 def _beside(going: Outgoing) -> dict[str, bytes]:
     """Writes the card, and the table of each split."""
-    pa = optional("pyarrow", "Parquet")
-    pq = optional("pyarrow.parquet", "Parquet")
+    import pyarrow as pa
+    from pyarrow import parquet as pq
 
     schema = going.schema(pa.field("file_name", pa.string()), named=True)
     found: dict[str, bytes] = {}

@@ -18,7 +18,7 @@ import numpy as np
 from core.building import card
 from core.building.marks import mark
 from core.building.version import COLUMNS, origins, provenance
-from core.catalog import optional
+from core.building.watermark import Watermark
 from core.datasets import Dataset
 from core.datasets.annotations import text
 from core.datasets.files import hidden
@@ -48,11 +48,13 @@ class Outgoing:
         dataset: What leaves.
         purpose: What for; empty where nobody said.
         overrides: By the name of a check at the door, why it was overridden.
+        watermark: What the pixels of its synthetic items carry; None for nothing.
     """
 
     dataset: Dataset
     purpose: str = ""
     overrides: Mapping[str, str] = field(default_factory=dict)
+    watermark: Watermark | None = None
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -128,7 +130,7 @@ class Outgoing:
 
     def table(self, rows: np.ndarray, schema: Any, **first: Any) -> Any:
         """Gives the columns of rows (n,) as a table of :meth:`schema`; ``first`` are those that only the layout has."""
-        pa = optional("pyarrow", "Parquet")
+        import pyarrow as pa
 
         named = "label" in schema.names and pa.types.is_string(schema.field("label").type)
         columns = {name: cells(values) for name, values in self.columns(rows, named).items()}
@@ -138,7 +140,7 @@ class Outgoing:
 
     def schema(self, first: Any, named: bool = False) -> Any:
         """Gives the explicit schema of :meth:`table`, which says what :meth:`about` says, too."""
-        pa = optional("pyarrow", "Parquet")
+        import pyarrow as pa
 
         kinds = {"i": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
         columns = self.columns(np.arange(0), named)
@@ -210,7 +212,7 @@ class Outgoing:
         self, rows: np.ndarray, put: Callable[[int, bytes], object] | None = None
     ) -> list[bytes]:
         medium, levels = self.dataset.medium, self.dataset.levels
-        files = medium.files(np.asarray(self.dataset.x[rows]), levels)
+        files = medium.files(self.pixels(rows), levels)
         if medium.suffix == ".png":
             known = (self._lineage[name][rows].tolist() for name in ("origin", "run", "parameters"))
             files = [mark(file, *row) for file, *row in zip(files, *known, strict=True)]
@@ -218,6 +220,22 @@ class Outgoing:
             for row, file in zip(rows.tolist(), files, strict=True):
                 put(row, file)
         return files
+
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        """Gives the items of rows (n,) as they leave, (n, …): synthetic ones with the watermark, where there is one."""
+        x = np.asarray(self.dataset.x[rows])
+        if self.watermark is None:
+            return x
+        made = self._lineage["origin"][rows] == "synthetic"
+        marked = x.copy()
+        for i in np.flatnonzero(made):
+            marked[i] = self.watermark.write(x[i])
+        return marked
+
+    @property
+    def watermarked(self) -> int:
+        """Counts the items with the watermark."""
+        return 0 if self.watermark is None else origins(self.dataset)["synthetic"]
 
     def about(self) -> dict[str, Any]:
         """Says what the dataset is as a whole, in plain values."""
@@ -233,6 +251,7 @@ class Outgoing:
             "terms": dict(dataset.terms),
             "origins": origins(dataset),
             "notes": list(dataset.notes),
+            **({"watermarked": self.watermarked} if self.watermark else {}),
             **({"group": dataset.group} if dataset.group else {}),
         }
 
@@ -269,6 +288,7 @@ class Outgoing:
             figures=figures,
             purpose=self.purpose,
             overrides=self.overrides,
+            watermarked=self.watermarked,
         )
 
     @cached_property
@@ -286,7 +306,7 @@ def cells(values: np.ndarray | Sequence[bytes], known: np.ndarray | None = None)
         values: What it holds.
         known: Where it holds something, bool (n,); None for everywhere.
     """
-    pa = optional("pyarrow", "Parquet")
+    import pyarrow as pa
 
     holes = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
     if isinstance(values, np.ndarray) and values.dtype.kind != "U":

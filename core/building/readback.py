@@ -21,7 +21,6 @@ import numpy as np
 from PIL import Image
 
 from core.building.outgoing import SPLIT_NAMES, Outgoing
-from core.catalog import optional
 from core.datasets import plan
 from core.datasets.pictures import Refused, most_bytes
 from core.ground import sheets
@@ -122,7 +121,7 @@ def compare(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> Readback
 
 def _plain(going: Outgoing, folder: Path) -> Found:
     """Reads folders of files that are no pictures, by the tables beside them."""
-    pq = optional("pyarrow.parquet", "Parquet")
+    from pyarrow import parquet as pq
 
     rows, files = [], []
     for code, name in enumerate(SPLIT_NAMES.values()):
@@ -225,7 +224,7 @@ def _pixels(going: Outgoing, found: Found, rows: np.ndarray, told: Readback, wat
     picture = dataset.medium.name == "image"
 
     def wanted(row: int) -> bytes:
-        x = np.asarray(dataset.x[row])
+        x = going.pixels(np.array([row]))[0]
         if not picture:
             return dataset.medium.alone(x, dataset.levels)
         x = sheets.as_bytes(x, dataset.levels)

@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from core.catalog import UserError, optional, reason
+from core.catalog import UserError, reason
 from core.datasets.attributes import described
 from core.datasets.pictures import Refused
 from core.ground.untrusted import Limits, NoData, read_json
@@ -45,7 +45,8 @@ class Parquet:
 
     def __init__(self, source: Path | BinaryIO | BytesIO) -> None:
         with _explained():
-            parquet = _module()
+            from pyarrow import parquet
+
             file = parquet.ParquetFile(source)
             texts = [
                 leaf.path
@@ -153,10 +154,6 @@ class Parquet:
         return [None if v is None else str(v) for v in values] if kind == "time" else values
 
 
-def _module() -> Any:
-    return optional("pyarrow.parquet", "Parquet")
-
-
 def _texts(array: Any) -> list[Any]:
     """Reads a column of texts that is a dictionary; each value of it becomes a text once."""
     if not hasattr(array, "dictionary"):
@@ -188,7 +185,8 @@ def _names(column: str, names: object) -> list[str]:
 
 
 def _kind(kind: Any) -> str:
-    types = optional("pyarrow.types", "Parquet")
+    from pyarrow import types
+
     if types.is_dictionary(kind):
         kind = kind.value_type
     for name, tests in {
@@ -205,7 +203,7 @@ def _kind(kind: Any) -> str:
 
 def _picture(kind: Any) -> str | None:
     """Finds the part of a column that holds bytes, below the name of the column; None where there is none."""
-    types = optional("pyarrow.types", "Parquet")
+    from pyarrow import types
 
     def binary(kind: Any) -> bool:
         kind = kind.value_type if types.is_dictionary(kind) else kind

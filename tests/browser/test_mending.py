@@ -180,7 +180,7 @@ def test_a_data_scientist_starts_the_experiment_without_scrolling_and_no_arm_is_
     arms = screen.page.locator(
         "[class*=st-key-augment-experiment-] [data-testid=stCheckbox] label p"
     )
-    expect(arms.filter(visible=True)).to_have_count(8)
+    expect(arms.filter(visible=True)).to_have_count(11)
     for arm in arms.filter(visible=True).all():
         cut = "e => { while (e.tagName != 'LABEL' && e.scrollWidth <= e.clientWidth) e = e.parentElement; return e.tagName; }"
         assert arm.evaluate(cut) == "LABEL", arm.inner_text()

@@ -231,7 +231,7 @@ def test_the_command_improves_and_says_what_came_of_it(here, toy, monkeypatch, c
     }.items():
         monkeypatch.setattr(study, name, value)
     starved(toy, "small")
-    words = ["improve", "small", "--minutes", "0.5", "--set", "improve.generate=false", "--json"]
+    words = ["improve", "small", "--minutes", "0.1", "--set", "improve.generate=false", "--json"]
     words += ["--set", "improve.width=4"]
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out)
@@ -247,7 +247,7 @@ def test_the_command_improves_and_says_what_came_of_it(here, toy, monkeypatch, c
     again = kinds.submit(
         "improve",
         {"dataset": "small"},
-        {"improve.again": found["job"], "improve.minutes": 0.5, "improve.width": 4},
+        {"improve.again": found["job"], "improve.minutes": 0.1, "improve.width": 4},
     )
     second = jobs.get(again.id).result()
     assert second["images"] == found["images"] + 2

@@ -36,6 +36,8 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, object]]] = {
          "test_images": 50},
     ),
     "drift": (DATA, {"corruption": "contrast", "images": 100}),
+    "export": (DATA, {"layouts": "folder, npz", "near": False}),
+    "improve": (DATA, {"minutes": 0.1, "mend": False, "augment": False, "generate": False, "width": 4}),
     "screening": (DATA, {"seeds": 2, "steps": 20, "images": 20, "width": 4}),
 }  # fmt: skip
 

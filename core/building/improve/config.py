@@ -17,7 +17,7 @@ class ImproveConfig(Config):
         15.0,
         "How long it may take; it plans its steps by that.",
         title="Time",
-        ge=0.5,
+        ge=0.1,
         le=1440,
         unit="min",
     )

@@ -8,7 +8,6 @@ import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import Outgoing, cells
-from core.catalog import optional
 from core.ground.watch import UNWATCHED, Watch
 
 TABLE = "metadata.parquet"
@@ -22,8 +21,8 @@ def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
 
     A class without an item in a split has an empty folder there: torchvision numbers the classes by their folders.
     """
-    pa = optional("pyarrow", "Parquet")
-    pq = optional("pyarrow.parquet", "Parquet")
+    import pyarrow as pa
+    from pyarrow import parquet as pq
 
     schema = going.schema(pa.field("file_name", pa.string()), named=True)
     done, total = 0, len(going.dataset)

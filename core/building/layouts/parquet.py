@@ -10,7 +10,6 @@ import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import SHARD, Outgoing, cells
-from core.catalog import optional
 from core.ground.watch import UNWATCHED, Watch
 
 ONLY = "it has a column of them"
@@ -37,8 +36,8 @@ def write(
     Returns:
         What each column holds, in the words of ``datasets``.
     """
-    pa = optional("pyarrow", "Parquet")
-    pq = optional("pyarrow.parquet", "Parquet")
+    import pyarrow as pa
+    from pyarrow import parquet as pq
 
     place = folder / "data"
     place.mkdir()
@@ -79,7 +78,9 @@ def _leaves(schema: Any) -> list[str]:
 
 def _feature(kind: Any) -> dict[str, Any]:
     """Says what a column holds in the words of ``datasets``."""
-    if optional("pyarrow.types", "Parquet").is_struct(kind):
+    from pyarrow import types
+
+    if types.is_struct(kind):
         return {"_type": "Image"}
     names = {"double": "float64"}
     return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}
