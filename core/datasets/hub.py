@@ -101,10 +101,12 @@ def allow_push(id: str) -> None:
         raise UserError(
             f"What is sent to the hub is named OWNER/NAME, without a scheme or a revision, got {id!r:.120}."
         )
-    hub = optional(
-        "huggingface_hub", "Sending to the hub", "upload the folder of the export on its website"
+    constants = optional(
+        "huggingface_hub.constants",
+        "Sending to the hub",
+        "upload the folder of the export on its website",
     )
-    if hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise UserError(
             f"{id!r} cannot be sent to the hub: its library is set to work without a network (HF_HUB_OFFLINE). "
             "Unset that, or upload the folder of the export on its website."

@@ -17,6 +17,7 @@ from core.catalog import UserError
 from core.datasets import assemble, hub, save
 
 hub_library = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
 WORDS = ["export", "small", "--as", "parquet", "--set", "export.near=false", "--json"]
 
 
@@ -96,7 +97,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def online(monkeypatch):
     """Whatever the computer says, the library may use a network, and has a token."""
-    monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
 
 
@@ -168,6 +169,6 @@ def test_without_a_network_it_is_a_sentence(monkeypatch, tmp_path):
     )
     with pytest.raises(UserError, match=r"'me/x' could not be sent to the hub: .* Check the name"):
         hub.pushed(tmp_path, "me/x")
-    monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"set to work without a network \(HF_HUB_OFFLINE\)"):
         hub.pushed(tmp_path, "me/x")
