@@ -19,6 +19,7 @@ from core.building.bias import GroupShare
 from core.building.datasheet import NAMES, DatasheetAnswer, answers
 from core.building.experiment import proof
 from core.building.version import ORIGINS, provenance
+from core.building.watermark import PSNR
 from core.datasets import SPLITS, Dataset
 from core.ground import sheets
 from core.ground.writing import one_line, percent, percents
@@ -137,6 +138,7 @@ def readme(
     purpose: str = "",
     overrides: Mapping[str, str] | None = None,
     right: np.ndarray | None = None,
+    watermarked: int = 0,
 ) -> str:
     """Writes the README of an export.
 
@@ -148,13 +150,20 @@ def readme(
             ``{"label": {"names": […], "_type": "ClassLabel"}, "run": {"dtype": "string", "_type": "Value"}}``.
         figures: Names of the pictures that lie beside it, as :func:`figures` gives them.
         purpose, overrides, right: As :func:`of`.
+        watermarked: How many items carry the invisible watermark of this server.
 
     Returns:
         YAML and Markdown; what a person has named cannot leave its place in either.
     """
     card = of(dataset, purpose=purpose, overrides=overrides, right=right)
     return "\n".join(
-        ("---", *_head(dataset, card, files, features), "---", "", *_body(card, figures))
+        (
+            "---",
+            *_head(dataset, card, files, features),
+            "---",
+            "",
+            *_body(card, figures, watermarked),
+        )
     )
 
 
@@ -272,7 +281,7 @@ def _words(text: str) -> str:
 # --- The page, Markdown -----------------------------------------------------------------------------------------------
 
 
-def _body(card: DatasetCard, figures: Iterable[str]) -> Iterator[str]:
+def _body(card: DatasetCard, figures: Iterable[str], watermarked: int) -> Iterator[str]:
     yield from (f"# {_words(card.name) or 'A dataset'}", "", _words(card.sentence), "")
     made = sum(n for name, n in card.origins.items() if name != "real")
     if made:
@@ -280,6 +289,11 @@ def _body(card: DatasetCard, figures: Iterable[str]) -> Iterator[str]:
         yield (
             f"**{made:,} of its {total:,} items are not real** ({percent(made / total)}). Each says so in its column "
             "`origin`, and each PNG in its XMP (`DigitalSourceType`).\n"
+        )
+    if watermarked:
+        yield (
+            f"The pixels of {watermarked:,} synthetic items carry an invisible watermark (PSNR from {PSNR:.0f} dB). "
+            "Whoever exported this can find it; its absence proves nothing.\n"
         )
     yield from ("## What is inside", "")
     yield from _table(("class", *NAMES.values(), "all"), _counted(card.counts))

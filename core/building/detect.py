@@ -1,4 +1,4 @@
-"""What is known of a picture, or of a whole export: marks in the file, and whether this computer has the run they name.
+"""What is known of a picture, or of a whole export: marks in the file and in the pixels, and whether their run is here.
 
 A mark can be forged, and is lost when a picture is saved anew: that nothing is found proves nothing.
 """
@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 
 from core import jobs
+from core.building import signing, watermark
 from core.catalog import UserError, reason
+from core.datasets import pictures
 from core.datasets.files import Archive, Directory, File
 from core.datasets.pictures import Refused
 from core.ground import scratch, untrusted, xmp
 from core.ground.settings import settings
 from core.ground.writing import many, one_line
 
+SEARCHED = 100  # pictures of an export that are searched for the watermark, of either kind
 RECALL = ("simulacra", "simulacra.view")  # texts of our PNGs that say how they were made
 _WORDS = {
     "trainedAlgorithmicMedia": "was made by a trained generator",
@@ -45,7 +48,8 @@ class Trace:
     """One thing that a file says of its making.
 
     Attributes:
-        kind: ``xmp``, ``recall`` (our own text), ``c2pa``, or ``column`` (of a table of items).
+        kind: ``xmp``, ``recall`` (our own text), ``c2pa``, ``watermark`` (in the pixels), or ``column`` (of a table of
+            items).
         says: What it says: a digital source type, an origin, or a sentence.
         run: The run that it names; empty for none.
         count: How many pictures or rows say so.
@@ -65,7 +69,8 @@ class Detected:
 
     Attributes:
         file: Its name.
-        made_here: True if a run of this computer made it, False if a mark names another maker; None if nobody knows.
+        made_here: True if a run of this computer made it or its pixels carry its watermark, False if a mark names
+            another maker; None if nobody knows.
         run: The run that is named, of several the most frequent one; empty for none.
         marks: What the file says.
         sentence: All in words.
@@ -88,9 +93,44 @@ class Detected:
         return vars(self) | {"marks": [vars(mark) for mark in self.marks]}
 
 
+class TraceCounter(Counter[Trace]):
+    """What pictures and tables say, counted.
+
+    Attributes:
+        watermark: Of this server; None where no picture was ever marked here.
+        searched: Pictures whose pixels were searched for it, by whether the file calls itself generated; at most
+            :data:`SEARCHED` of either: that takes its time.
+    """
+
+    def __init__(self) -> None:
+        """Has seen nothing yet."""
+        super().__init__()
+        self.watermark = watermark.kept()
+        self.searched = Counter[bool]()
+
+    def look(self, data: bytes) -> None:
+        """Adds what a picture says; nobody vouches for it."""
+        said = list(traces(data))
+        self.update(said)
+        generated = any(
+            each.says in _WORDS and each.says != "algorithmicallyEnhanced" for each in said
+        )
+        if self.watermark is None or self.searched[generated] >= SEARCHED:
+            return
+        with contextlib.suppress(Refused), pictures.explained():
+            size = pictures.look(data, settings().max_megapixels)
+            if min(size.width, size.height) >= watermark.SMALLEST * 0.8:
+                seen = pictures.upright(data, settings().max_megapixels)
+                self.searched[generated] += 1
+                if self.watermark.found(seen):
+                    self[Trace("watermark", "of this server", program=xmp.PROGRAM)] += 1
+
+
 def picture(name: str, data: bytes) -> Detected:
-    """Says what is known of one picture; nobody vouches for it, and none of its pixels are decoded."""
-    return _told(name, Counter(traces(data)), 1)
+    """Says what is known of one picture; nobody vouches for it, so its size is known before a pixel is decoded."""
+    found = TraceCounter()
+    found.look(data)
+    return _told(name, found, 1)
 
 
 def file(path: Path, name: str = "") -> Detected:
@@ -104,7 +144,7 @@ def file(path: Path, name: str = "") -> Detected:
         UserError: If it cannot be read, or unpacks to more than is allowed.
     """
     name = name or str(path)
-    found: Counter[Trace] = Counter()
+    found = TraceCounter()
     try:
         if path.is_dir():
             with Directory(path) as source:
@@ -148,21 +188,21 @@ def traces(data: bytes) -> Iterator[Trace]:
                 if key.decode("latin-1") in RECALL:
                     yield from _recalled(key.decode("latin-1"), text)
             elif name == b"caBX":
-                yield _c2pa()
+                yield _c2pa(data)
     elif data.startswith(b"\xff\xd8"):
         if any(code == 0xEB and b"jumb" in data[a:b][:64] for code, a, b in xmp.segments(data)):
-            yield _c2pa()
+            yield _c2pa(data)
     elif data[:4] == b"RIFF":
         if any(name == b"C2PA" for name, _, _ in xmp.blocks(data)):
-            yield _c2pa()
+            yield _c2pa(data)
     elif data[4:8] == b"ftyp" and any(
         name == b"uuid" and data.startswith(_C2PA, start) for name, start, _ in xmp.boxes(data)
     ):
-        yield _c2pa()
+        yield _c2pa(data)
 
 
-def _c2pa() -> Trace:
-    return Trace("c2pa", "A C2PA manifest is there; whether it is valid was not checked.")
+def _c2pa(data: bytes) -> Trace:
+    return Trace("c2pa", signing.validated(data))
 
 
 def _recalled(key: str, text: bytes) -> Iterator[Trace]:
@@ -189,7 +229,7 @@ def _npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def _inside(found: Counter[Trace], source: Directory | Archive, one: File) -> int:
+def _inside(found: TraceCounter, source: Directory | Archive, one: File) -> int:
     """Adds what a file of a folder or ZIP says; one that cannot be read says nothing."""
     try:
         if isinstance(source, Directory):
@@ -199,7 +239,7 @@ def _inside(found: Counter[Trace], source: Directory | Archive, one: File) -> in
         return 0
 
 
-def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | None) -> int:
+def _entered(found: TraceCounter, name: str, path: Path | None, data: bytes | None) -> int:
     """Adds what one file says, a picture or a table of items; gives how many pictures it holds."""
     end = name.lower().rpartition(".")[2]
     if read := {"parquet": _parquet, "tar": _tar, "npz": _arrays}.get(end):
@@ -217,18 +257,27 @@ def _entered(found: Counter[Trace], name: str, path: Path | None, data: bytes | 
             data = opened.read(_most())
     if not (data.startswith(_SIGNS) or data[4:8] == b"ftyp"):
         return 0
-    found.update(traces(data))
+    found.look(data)
     return 1
 
 
-def _parquet(found: Counter[Trace], source: Any) -> int:
+def _allow(size: int, items: int = 0) -> None:
+    """Refuses what is too large to be looked at: that it carried no mark would not be true."""
+    most = settings()
+    if size > most.max_unpacked_mb * 2**20 or items > most.max_files:
+        raise UserError(
+            f"It holds more than {most.max_unpacked_mb:,} MB or {most.max_files:,} items, and no more are looked at. "
+            "Name a part of it."
+        )
+
+
+def _parquet(found: TraceCounter, source: Any) -> int:
     from pyarrow import parquet as pq
 
     table = pq.ParquetFile(source)
     meta = table.metadata
     size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-    if meta.num_rows > settings().max_files or size > settings().max_unpacked_mb * 2**20:
-        return 0
+    _allow(size, meta.num_rows)
     names = table.schema_arrow.names
     wanted = [name for name in ("image", "origin", "run") if name in names]
     pictured = False
@@ -240,20 +289,19 @@ def _parquet(found: Counter[Trace], source: Any) -> int:
         for cell in columns.get("image", ()):
             data = cell.get("bytes") if isinstance(cell, Mapping) else cell
             if isinstance(data, bytes):
-                found.update(traces(data))
+                found.look(data)
                 pictured = True
     return meta.num_rows if pictured else 0
 
 
-def _tar(found: Counter[Trace], source: Any) -> int:
+def _tar(found: TraceCounter, source: Any) -> int:
     n, read = 0, 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
         packed = stack.enter_context(tarfile.open(fileobj=out, mode="r:"))
         for member in packed:
             read += member.size
-            if read > settings().max_unpacked_mb * 2**20:
-                break
+            _allow(read, n)
             if (
                 not member.isreg()
                 or member.size > _most()
@@ -267,15 +315,14 @@ def _tar(found: Counter[Trace], source: Any) -> int:
             else:
                 data = body.read()
                 if data.startswith(_SIGNS):
-                    found.update(traces(data))
+                    found.look(data)
                     n += 1
     return n
 
 
-def _arrays(found: Counter[Trace], source: Any) -> int:
+def _arrays(found: TraceCounter, source: Any) -> int:
     with zipfile.ZipFile(source) as packed:
-        if sum(info.file_size for info in packed.infolist()) > settings().max_unpacked_mb * 2**20:
-            return 0
+        _allow(sum(info.file_size for info in packed.infolist()))
     if not isinstance(source, Path):
         source.seek(0)
     with np.load(source, allow_pickle=False) as arrays:
@@ -290,7 +337,7 @@ def _arrays(found: Counter[Trace], source: Any) -> int:
     return 0
 
 
-def _rows(found: Counter[Trace], origins: Iterable[Any], runs: Iterable[Any]) -> None:
+def _rows(found: TraceCounter, origins: Iterable[Any], runs: Iterable[Any]) -> None:
     for origin, run in zip(origins, runs, strict=True):
         found[Trace("column", one_line(str(origin))[:40], one_line(str(run or ""))[:200])] += 1
 
@@ -298,7 +345,7 @@ def _rows(found: Counter[Trace], origins: Iterable[Any], runs: Iterable[Any]) ->
 # --- In words ---------------------------------------------------------------------------------------------------------
 
 
-def _told(name: str, found: Counter[Trace], items: int) -> Detected:
+def _told(name: str, found: TraceCounter, items: int) -> Detected:
     marks = tuple(
         Trace(each.kind, each.says, each.run, n, each.program) for each, n in found.most_common(50)
     )
@@ -312,6 +359,8 @@ def _told(name: str, found: Counter[Trace], items: int) -> Detected:
             job = jobs.get(run)
     ours = any(each.program == xmp.PROGRAM for each in found)
     made_here = True if job is not None else False if run or (found and not ours) else None
+    if any(each.kind == "watermark" for each in found):
+        made_here = True
     if not any(each.kind != "column" or each.says != "real" for each in found):
         made_here = None
     marked = sum(n for each, n in found.items() if each.kind == "xmp")
@@ -323,7 +372,7 @@ def _told(name: str, found: Counter[Trace], items: int) -> Detected:
 
 
 def _said(
-    found: Counter[Trace],
+    found: TraceCounter,
     items: int,
     marked: int,
     not_real: int | None,
@@ -353,6 +402,12 @@ def _said(
             else "which is not on this computer"
         )
         yield f"The run is {run}, {where}."
-    if any(each.kind == "c2pa" for each in found):
-        yield _c2pa().says
+    if n := sum(n for each, n in found.items() if each.kind == "watermark"):
+        which = (
+            "Its pixels carry"
+            if items == 1
+            else f"The pixels of {n:,} of {found.searched.total():,} that were searched carry"
+        )
+        yield f"{which} the watermark of this server; by chance one picture in a thousand would seem to, at most."
+    yield from list(dict.fromkeys(each.says for each in found if each.kind == "c2pa"))[:3]
     yield "A mark can be forged."

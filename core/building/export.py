@@ -13,6 +13,9 @@ from core.building.door import DoorConfig
 from core.building.layouts import Layout, layouts
 from core.building.optout import without
 from core.building.outgoing import Outgoing
+from core.building.version import origins
+from core.building.watermark import Watermark, own
+from core.building.watermark import refuses as watermark_refuses
 from core.catalog import UserError, knob
 from core.datasets import Dataset
 from core.ground import files, scratch
@@ -37,6 +40,13 @@ class ExportConfig(DoorConfig):
         title="Overrides",
     )
 
+    watermark: bool = knob(
+        False,
+        "Write an invisible watermark of this server into the pixels of synthetic pictures of 64 px or more; "
+        "detect finds it again.",
+        title="Watermark",
+    )
+
     def chosen(self) -> list[str]:
         """Lists the names of the layouts."""
         return [name.strip() for name in self.layouts.split(",") if name.strip()]
@@ -58,6 +68,7 @@ def export(
     *,
     config: DoorConfig | None = None,
     overrides: Mapping[str, str] | None = None,
+    watermark: bool = False,
 ) -> dict[str, Any]:
     """Writes a dataset in some layouts, reads each back and compares it; all of them are done, or nothing is there.
 
@@ -68,10 +79,12 @@ def export(
         watch: Told how far it is; may end it.
         config: What it leaves for, and how closely it is looked at.
         overrides: By the name of a check at the door, why the dataset leaves all the same; the card says so.
+        watermark: Whether the pixels of synthetic items carry the invisible mark of this server.
 
     Returns:
         ``dataset``, ``fingerprint``, ``out``, ``left_out``, the number of items that must not be used, ``door``, what
-        the checks there said, and ``layouts``: of each what was written and what was compared.
+        the checks there said, ``watermarked``, the number of items, and ``layouts``: of each what was written and what
+        was compared.
 
     Raises:
         UserError: If a layout does not exist or cannot take these items, the folder is there already, the disk is full,
@@ -88,6 +101,7 @@ def export(
         )
     whole = len(dataset)
     dataset = without(dataset)
+    mark = _mark(dataset) if watermark else None
     _allow_room(dataset, out, len(chosen))
     scratch.abandoned(out.absolute().parent)
     watch.say("Asking at the door", 0.0)
@@ -96,7 +110,7 @@ def export(
     # only what was needed is recorded: a reason for what nobody holds against it would look like a fault
     used = {refusal.check: refusal.reason for refusal in refusals}
     purpose = "" if config.purpose == "not said" else config.purpose
-    going, done = Outgoing(dataset, purpose, used), []
+    going, done = Outgoing(dataset, purpose, used, mark), []
     try:
         with files.full_disk_told(out), files.new_folder(out) as new:
             for number, layout in enumerate(chosen):
@@ -121,6 +135,7 @@ def export(
         "out": str(out),
         "images": len(dataset),
         "left_out": whole - len(dataset),
+        "watermarked": going.watermarked,
         "door": [refusal.record() for refusal in refusals],
         "layouts": done,
     }
@@ -137,6 +152,17 @@ def _chosen(dataset: Dataset, names: Sequence[str]) -> list[Layout]:
             able = ", ".join(other.name for other in layouts if not other.refuses(dataset))
             raise UserError(f"{why} Choose from: {able}.")
     return chosen
+
+
+def _mark(dataset: Dataset) -> Watermark:
+    """Gives the watermark of this server for a dataset that can carry it."""
+    if why := watermark_refuses(dataset):
+        raise UserError(f"{why} Export without the watermark.")
+    if not origins(dataset)["synthetic"]:
+        raise UserError(
+            f"{dataset.name} has no synthetic items, and only these carry a watermark. Export without it."
+        )
+    return own()
 
 
 def _allow_room(dataset: Dataset, out: Path, times: int) -> None:
@@ -183,6 +209,11 @@ def sentence(record: Mapping[str, Any]) -> str:
         + (
             f" {many(left, 'item')} stayed out: on the list of what must not be used."
             if left
+            else ""
+        )
+        + (
+            f" {many(marked, 'item')} {'carries' if marked == 1 else 'carry'} the watermark of this server."
+            if (marked := record.get("watermarked", 0))
             else ""
         )
     )

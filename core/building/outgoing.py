@@ -18,6 +18,7 @@ import numpy as np
 from core.building import card
 from core.building.marks import mark
 from core.building.version import COLUMNS, origins, provenance
+from core.building.watermark import Watermark
 from core.datasets import Dataset
 from core.datasets.annotations import text
 from core.datasets.files import hidden
@@ -47,11 +48,13 @@ class Outgoing:
         dataset: What leaves.
         purpose: What for; empty where nobody said.
         overrides: By the name of a check at the door, why it was overridden.
+        watermark: What the pixels of its synthetic items carry; None for nothing.
     """
 
     dataset: Dataset
     purpose: str = ""
     overrides: Mapping[str, str] = field(default_factory=dict)
+    watermark: Watermark | None = None
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -209,7 +212,7 @@ class Outgoing:
         self, rows: np.ndarray, put: Callable[[int, bytes], object] | None = None
     ) -> list[bytes]:
         medium, levels = self.dataset.medium, self.dataset.levels
-        files = medium.files(np.asarray(self.dataset.x[rows]), levels)
+        files = medium.files(self.pixels(rows), levels)
         if medium.suffix == ".png":
             known = (self._lineage[name][rows].tolist() for name in ("origin", "run", "parameters"))
             files = [mark(file, *row) for file, *row in zip(files, *known, strict=True)]
@@ -217,6 +220,22 @@ class Outgoing:
             for row, file in zip(rows.tolist(), files, strict=True):
                 put(row, file)
         return files
+
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        """Gives the items of rows (n,) as they leave, (n, …): synthetic ones with the watermark, where there is one."""
+        x = np.asarray(self.dataset.x[rows])
+        if self.watermark is None:
+            return x
+        made = self._lineage["origin"][rows] == "synthetic"
+        marked = x.copy()
+        for i in np.flatnonzero(made):
+            marked[i] = self.watermark.write(x[i])
+        return marked
+
+    @property
+    def watermarked(self) -> int:
+        """Counts the items with the watermark."""
+        return 0 if self.watermark is None else origins(self.dataset)["synthetic"]
 
     def about(self) -> dict[str, Any]:
         """Says what the dataset is as a whole, in plain values."""
@@ -232,6 +251,7 @@ class Outgoing:
             "terms": dict(dataset.terms),
             "origins": origins(dataset),
             "notes": list(dataset.notes),
+            **({"watermarked": self.watermarked} if self.watermark else {}),
             **({"group": dataset.group} if dataset.group else {}),
         }
 
@@ -268,6 +288,7 @@ class Outgoing:
             figures=figures,
             purpose=self.purpose,
             overrides=self.overrides,
+            watermarked=self.watermarked,
         )
 
     @cached_property

@@ -224,7 +224,7 @@ def _pixels(going: Outgoing, found: Found, rows: np.ndarray, told: Readback, wat
     picture = dataset.medium.name == "image"
 
     def wanted(row: int) -> bytes:
-        x = np.asarray(dataset.x[row])
+        x = going.pixels(np.array([row]))[0]
         if not picture:
             return dataset.medium.alone(x, dataset.levels)
         x = sheets.as_bytes(x, dataset.levels)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import kinds, runs
 from core.catalog import Config, UserError, parse
 from core.commands import Terminal, commands, ended, out_file, show, takes_values
+
+if TYPE_CHECKING:
+    from core.building import ExportConfig
+    from core.datasets import Dataset
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECK=REASON",
         help="with --as: why it leaves although a check at the door holds it; the card says so",
     )
+    parser.add_argument(
+        "--watermark",
+        action="store_true",
+        help="with --as: mark the pixels of synthetic pictures of 64 px or more, invisibly; detect finds it",
+    )
+    parser.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="with --as and one layout: send it to the Hugging Face hub (extra hub; token in HF_TOKEN)",
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="with --push: only its owner sees it"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="with --push: the files that are there give way"
+    )
     parser.add_argument("--build", metavar="NAME", help="first build a dataset of this name")
     parser.add_argument("--pipeline", help="with --build: add augmented copies (build.pipeline)")
     parser.add_argument(
@@ -53,10 +74,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Write a dataset as Parquet, folders, WebDataset, Croissant, NumPy or COCO, or as a ZIP, and read it back."""
     from core import building, datasets
     from core.building import door
+    from core.datasets import hub
 
-    if arguments.layouts is not None and not arguments.out:
+    sent = arguments.push is not None
+    if arguments.layouts is None and (sent or arguments.watermark):
+        raise UserError("--push and --watermark belong to layouts. Add --as parquet, for example.")
+    if not sent and (arguments.private or arguments.replace):
+        raise UserError("--private and --replace belong to --push. Add --push OWNER/NAME.")
+    if sent:
+        if len({name.strip() for name in (arguments.layouts or "").split(",")} - {""}) != 1:
+            raise UserError(
+                f"--push sends one layout, got {arguments.layouts!r}. Choose one; the hub shows --as parquet best."
+            )
+        hub.allow_push(arguments.push)
+    if arguments.layouts is not None and not arguments.out and not sent:
         raise UserError("--as writes into a new folder, which needs a name. Add --out FOLDER.")
-    if not arguments.out and not arguments.build:
+    if not arguments.out and not sent and not arguments.build:
         raise UserError(
             "An export needs --as LAYOUTS and --out FOLDER, --out dataset.zip or --build NAME, got none of them. "
             "Write one, for example --as parquet --out exported."
@@ -89,21 +122,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         config = kinds.configure("build", choice, values)["dataset"]["config"]
         dataset = datasets.load(arguments.dataset, config)
-    if out is not None and arguments.layouts:
+    if arguments.layouts:
         own |= {"layouts": arguments.layouts, "overrides": "\n".join(arguments.override)}
         own |= {"purpose": arguments.purpose} if arguments.purpose else {}
+        own |= {"watermark": True} if arguments.watermark else {}
         wanted = building.ExportConfig.of(own, "export")
-        record = building.export(
-            dataset, wanted.chosen(), out, Terminal(), config=wanted, overrides=wanted.reasons()
-        )
+        record, said = _laid_out(dataset, wanted, out, arguments)
         result |= record
-        lines += [
-            f"{row['layout']:<11} {row['files']:>7,} files {row['bytes'] / 2**20:>9.1f} MB "
-            f"{row['seconds']:>7.1f} s  {row['checked']}"
-            for row in record["layouts"]
-        ]
-        lines += [f"Overridden ({r['check']}): {r['sentence']}" for r in record["door"]]
-        lines.append(f"Wrote {record['images']:,} items of {dataset.name} to {out}")
+        lines += said
     elif out is not None:
         refusals = door.check(dataset, door.DoorConfig(near=False))
         result |= {"out": str(out), **building.archive(dataset, out)}
@@ -115,3 +141,42 @@ def run(arguments: argparse.Namespace) -> int:
         )
     show(arguments, result, lines)
     return 0
+
+
+def _laid_out(
+    dataset: Dataset, wanted: ExportConfig, out: Path | None, chosen: argparse.Namespace
+) -> tuple[dict[str, Any], list[str]]:
+    """Writes the layouts, and sends one; what was only made to be sent does not stay. Gives record and lines."""
+    from core import building
+    from core.building.export import sentence
+    from core.datasets import hub
+    from core.ground import scratch
+
+    with contextlib.ExitStack() as stack:
+        folder = out or stack.enter_context(scratch.temporary()) / "out"
+        record = building.export(
+            dataset,
+            wanted.chosen(),
+            folder,
+            Terminal(),
+            config=wanted,
+            overrides=wanted.reasons(),
+            watermark=wanted.watermark,
+        )
+        lines = [
+            f"{row['layout']:<11} {row['files']:>7,} files {row['bytes'] / 2**20:>9.1f} MB "
+            f"{row['seconds']:>7.1f} s  {row['checked']}"
+            for row in record["layouts"]
+        ]
+        lines += [f"Overridden ({r['check']}): {r['sentence']}" for r in record["door"]]
+        lines.append(sentence(record))
+        if out is None:
+            record["out"] = None
+        else:
+            lines.append(f"Wrote {record['images']:,} items of {dataset.name} to {out}")
+        if chosen.push is not None:
+            only = record["layouts"][0]["layout"]
+            sent = hub.pushed(folder / only, chosen.push, chosen.private, chosen.replace)
+            record["push"] = sent
+            lines.append(f"Sent {only} to {sent['url']} (commit {sent['commit'][:12]})")
+    return record, lines

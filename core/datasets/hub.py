@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, fetched whole into the folder of downloads at first use.
+"""Datasets of the Hugging Face hub: fetched whole into the folder of downloads at first use, and sent there.
 
 References:
     Hugging Face Hub, the client library https://huggingface.co/docs/huggingface_hub
@@ -6,6 +6,7 @@ References:
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -86,6 +87,92 @@ def fetched(path: str) -> Path:
     return folder
 
 
+def allow_push(id: str) -> None:
+    """Refuses what cannot be sent before anything is written for it.
+
+    Args:
+        id: ``owner/name`` of the dataset on the hub.
+
+    Raises:
+        UserError: If the name is none, the extra or the token is not there, or the server is view-only.
+    """
+    settings().allow_change("send a dataset to the hub")
+    if is_hub(id) or _parts(id)[1] is not None:
+        raise UserError(
+            f"What is sent to the hub is named OWNER/NAME, without a scheme or a revision, got {id!r:.120}."
+        )
+    optional(
+        "huggingface_hub", "Sending to the hub", "upload the folder of the export on its website"
+    )
+    _token()
+
+
+def pushed(folder: Path, id: str, private: bool = False, replace: bool = False) -> dict[str, str]:
+    """Sends a folder to the hub as one commit of a dataset.
+
+    Args:
+        folder: What is sent, all of it.
+        id: ``owner/name``; a new one comes to be.
+        private: Whether only its owner sees a new one.
+        replace: Whether the files of one that is there give way; its history keeps them.
+
+    Returns:
+        ``repository``, ``url`` and ``commit``.
+
+    Raises:
+        UserError: As :func:`allow_push`; if there is no network, the hub refuses, or holds files of that name already.
+    """
+    allow_push(id)
+    hub = optional("huggingface_hub", "Sending to the hub")
+    made = False
+    try:
+        api = hub.HfApi(token=_token())
+        if api.repo_exists(id, repo_type="dataset"):
+            there = [
+                name
+                for name in api.list_repo_files(id, repo_type="dataset")
+                if not name.startswith(".git")
+            ]
+            if there and not replace:
+                raise UserError(
+                    f"{id!r} is on the hub already, and holds {many(there, 'file')}. Choose another name, or add "
+                    "--replace: its files give way then, and its history keeps them."
+                )
+        else:
+            api.create_repo(id, repo_type="dataset", private=private)
+            made = True
+        commit = api.upload_folder(
+            repo_id=id,
+            folder_path=str(folder),
+            repo_type="dataset",
+            commit_message="Export with its lineage and card",
+            delete_patterns="*" if replace else None,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # whatever the network, the hub or its library raise
+        left = f" The empty dataset {id!r} was made there, and stays." if made else ""
+        raise UserError(
+            f"{id!r} could not be sent to the hub: {_why(error)}.{left} Check the name, the network and whether the "
+            "token may write."
+        ) from error
+    return {
+        "repository": id,
+        "url": f"{api.endpoint}/datasets/{id}",
+        "commit": str(commit.oid),
+    }
+
+
+def _token() -> str:
+    """Gives the token of the environment; it is taken from nowhere else, and never kept."""
+    if not (token := os.environ.get("HF_TOKEN", "").strip()):
+        raise UserError(
+            "Sending to the hub needs a token that may write, in the environment variable HF_TOKEN, which is not set. "
+            "Make one on huggingface.co under Settings, Access Tokens."
+        )
+    return token
+
+
 def _parts(path: str) -> tuple[str, str | None]:
     match = _FORM.fullmatch(path.strip().removeprefix(SCHEME).strip("/"))
     if match is None or ".." in path:
@@ -103,5 +190,7 @@ def _why(error: Exception) -> str:
         "RepositoryNotFoundError": "there is none of that name, or it is private",
         "GatedRepoError": "its owner gives it only to whoever has asked for it",
         "RevisionNotFoundError": "it has no such revision",
+        "ConnectError": "there is no network, or the hub does not answer",
+        "ConnectTimeout": "the hub does not answer",
     }
     return known.get(kind) or broken_off(error)

@@ -21,6 +21,8 @@ from core.datasets.pictures import Refused
 from core.ground.settings import settings
 
 GZIP = b"\x1f\x8b"
+_LONGEST, _BEFORE = 2**20, 20  # bytes of a header before a member, and how many of them it may have
+_HEADS = tuple(bytes([kind]) for kind in b"xXgLK")
 
 
 def is_tar(head: bytes) -> bool:
@@ -128,12 +130,14 @@ class Tape(Volume):
         found: list[File] = []
         count = 0
         try:
+            self._allow_before(0)  # it reads the first one at once
             tape = tarfile.open(fileobj=self._stream, mode="r:")  # noqa: SIM115
             while (member := tape.next()) is not None:
                 tape.members = []  # type: ignore[attr-defined]  # else it keeps all of them
                 count += 1
                 allow_number(count, Path(self.name), factor=4)  # a picture, and what is said of it
                 self._allow(member)
+                self._allow_before(tape.offset)
                 if not member.isfile():
                     continue
                 if member.offset_data + member.size > end:
@@ -150,6 +154,24 @@ class Tape(Volume):
         if not found:
             raise self._bad("holds no file")
         return found
+
+    def _allow_before(self, at: int) -> None:
+        """Looks at what lies before a member, such as its long name: tarfile reads all of it into memory."""
+        here = self._stream.tell()
+        for _ in range(_BEFORE):
+            self._stream.seek(at)
+            try:
+                head = tarfile.TarInfo.frombuf(self._stream.read(512), "utf-8", "surrogateescape")
+            except tarfile.TarError:  # the end, or damaged, which tarfile tells apart
+                break
+            if head.type not in _HEADS:
+                break
+            if head.size > _LONGEST:
+                raise self._bad("has a name or a header that is too long")
+            at += 512 + -(-head.size // 512) * 512
+        else:
+            raise self._bad("has too many headers before a file")
+        self._stream.seek(here)
 
     def _allow(self, member: Any) -> None:
         path = member.name.replace("\\", "/")

@@ -51,7 +51,13 @@ def export(task: Task) -> Iterator[dict[str, Any]]:
     if out.exists():  # whole, and its record was not written any more
         shutil.rmtree(out)
     record = building.export(
-        dataset, config.chosen(), out, task, config=config, overrides=config.reasons()
+        dataset,
+        config.chosen(),
+        out,
+        task,
+        config=config,
+        overrides=config.reasons(),
+        watermark=config.watermark,
     )
     files.write_json(task.path / RESULT, record)
     task.say("", 1.0)

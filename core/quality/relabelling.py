@@ -195,11 +195,12 @@ def read(dataset: Dataset, data: bytes) -> Answers:
         rows[digest(np.asarray(dataset.x[i])).hex()].append(i)
     number = {text(name): k for k, name in enumerate(dataset.classes)}
     found, about = Answers(), set()
+    said: dict[int, list[tuple[str, str]]] = defaultdict(list)  # the task and its answer, by image
     for what, task in listed:
         data_of = task["data"]
         same = rows.get(str(data_of.get("digest")), [])
         row = data_of.get("row")
-        mine = [row] if row in same and not isinstance(row, bool) else same
+        mine = [row] if type(row) is int and row in same else same
         if data_of.get("dataset") != dataset.fingerprint:
             found.other += 1
         if not mine:
@@ -213,17 +214,22 @@ def read(dataset: Dataset, data: bytes) -> Answers:
         elif len(names) > 1:
             listed_names = " and ".join(map(repr, names[:3]))
             found.refused.append((what, f"was answered in several ways: {listed_names}"))
-        elif names[0] == _out(dataset):
-            found.exclude += mine
-        elif names[0] not in number:
+        elif names[0] != _out(dataset) and names[0] not in number:
             found.refused.append((what, f"was answered {names[0]!r:.80}, which is no class"))
         else:
             for image in mine:
-                label = number[names[0]]
-                if label == dataset.y[image]:
-                    found.accept.append(image)
-                else:
-                    found.relabel[image] = label
+                said[image].append((what, names[0]))
+    for image, pairs in said.items():
+        first, name = pairs[0]
+        if other := next((pair for pair in pairs if pair[1] != name), None):
+            why = f"says {other[1]!r:.80} of image {image}, of which {first} says {name!r:.80}"
+            found.refused.append((other[0], why))
+        elif name == _out(dataset):
+            found.exclude.append(image)
+        elif number[name] == dataset.y[image]:
+            found.accept.append(image)
+        else:
+            found.relabel[image] = number[name]
     if not about:
         raise UserError(
             f"None of these {len(listed):,} tasks is about an image of {dataset.name}: it has changed since, or they "

@@ -556,6 +556,14 @@ def cut(file: Path, most: int) -> Path:
     return file
 
 
+def before(file: Path, count: int) -> Path:
+    """Puts heads of long names before the first member, one before the other."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 5
+    file.write_bytes((name.tobuf() + b"a.png".ljust(512, b"\0")) * count + file.read_bytes())
+    return file
+
+
 ONE = samples(range(2), lambda i: {"cls": b"1"})
 HOSTILE_TARS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "up": (lambda f: tar(f, [("../x.png", b"x"), *ONE]), "whose path leads out of it"),
@@ -569,6 +577,8 @@ HOSTILE_TARS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "json": (lambda f: tar(f, [("0.png", png(X[0])), ("0.json", b"{")]), "which is no JSON"),
     "deep": (lambda f: tar(f, [("0.png", png(X[0])), ("0.json", b"[" * 5000)]), "at most 20 levels"),
     "cut": (lambda f: cut(tar(f, ONE), 700), "unexpected end of data"),
+    "name": (lambda f: tar(f, [("x" * 2**21, b""), *ONE]), "a name or a header that is too long"),
+    "names": (lambda f: before(tar(f, ONE), 40), "too many headers before a file"),
 }  # fmt: skip
 
 

@@ -286,7 +286,7 @@ def test_the_check_and_the_arm_in_the_architecture_say_what_they_promise(block, 
     assert (last.number, last.outcome, last.finding) == (14, "warn", "It rests on 20 images.")
     assert answers(Findings(n=50, probed=20, chance=0.1))[-1].outcome == "pass"
     (arm,) = block("core/building/experiment/arms/half.py", arms)
-    trial = SimpleNamespace(config=None, dataset_of=toy, fit=toy)
+    trial = SimpleNamespace(config=None, dataset_of=toy, fit=toy, with_items=toy, seed=toy)
     trial.subset = lambda pair, size: toy(12 * size)
     assert ordered()[-1].name == "half" and len(arm.make(trial, 0, 10).data) == 60
 

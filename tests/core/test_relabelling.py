@@ -114,6 +114,17 @@ def test_copies_of_an_image_are_told_apart_by_their_row(toy):
     assert relabelling.read(twins, bytes_of([answered(task, "class 1")])).relabel == {4: 1}
     del task["data"]["row"]
     assert relabelling.read(twins, bytes_of([answered(task, "class 1")])).relabel == {2: 1, 4: 1}
+    task["data"]["row"] = 4.0  # no number of a row
+    assert relabelling.read(twins, bytes_of([answered(task, "class 1")])).relabel == {2: 1, 4: 1}
+
+
+def test_two_tasks_that_disagree_about_an_image_decide_nothing(toy):
+    dataset = toy(24)
+    (task,) = relabelling.tasks(dataset, [4])
+    answers = [answered({**task, "id": 9}, "class 1"), answered({**task, "id": 8}, OUT)]
+    found = relabelling.read(dataset, bytes_of(answers))
+    assert not found.relabel and not found.exclude and not found.accept
+    assert found.refused == [("task 8", f"says {OUT!r} of image 4, of which task 9 says 'class 1'")]
 
 
 def test_classes_of_any_name_survive_the_way(toy):

@@ -71,3 +71,20 @@ def test_a_packed_layout_hides_from_readers_that_would_mix_its_splits(tmp_path):
             "__small-parquet/data/",
             "__small-parquet/data/test-00000-of-00001.parquet",
         ]
+
+
+def test_a_watermark_is_offered_for_synthetic_pictures_only_and_asked_for(visit, asked, spawned):
+    small()
+    agreed()
+    seen = visit("build", data="small", **{"build.view": "take"}).calm()
+    assert seen.widget("build.take.watermark").disabled
+    assert "Pictures of 8 × 8 are too small for a watermark" in seen.texts("caption")
+    rows = np.arange(12)
+    x = np.random.default_rng(0).integers(0, 256, (12, 1, 64, 64)).astype(np.uint8)
+    columns = {"origin": np.where(rows > 9, "synthetic", "real")}
+    splits = {"train": rows[4:], "valid": rows[:2], "test": rows[2:4]}
+    datasets.save("large", assemble(x, rows % 2, ("a", "b"), splits, name="large", attributes=columns))  # fmt: skip
+    datasets.state("large", licence="CC0-1.0", consent="not needed")
+    seen = visit("build", data="large", **{"build.view": "take"}).calm()
+    seen.set(build__take__watermark=True).press("build.take.export").calm()
+    assert asked(spawned[-1])["config"]["export"]["watermark"] is True

@@ -52,7 +52,7 @@ def npz(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
             def images(pieces: list[np.ndarray] = pieces) -> Iterable[np.ndarray]:
                 nonlocal done
                 for piece in pieces:
-                    yield shown(np.asarray(dataset.x[piece]), dataset.levels)
+                    yield shown(going.pixels(piece), dataset.levels)
                     done += len(piece)
                     watch.count("Writing NumPy", done, total, "items")
 

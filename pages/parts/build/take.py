@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from core import building, datasets, jobs, kinds
-from core.building import door
+from core.building import door, watermark
 from core.building.layouts import layouts
+from core.catalog import installed
 from core.ground import scratch
 from core.ground.cache import Cache
 from core.ground.writing import many
@@ -93,6 +95,7 @@ def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
     st.caption("\n".join(lines) or "Choose at least one.")
     for why in filter(None, (each.refuses(dataset) for each in every)):
         st.caption(shell.plain(why))
+    values = {**values, **advanced(dataset, name)}
     with st.container(horizontal=True):
         shell.press(
             st,
@@ -114,6 +117,34 @@ def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
         + ", ".join(f"{count:,} {origin}" for origin, count in counts.items() if count)
         + "."
     )
+
+
+def advanced(dataset: Any, name: str) -> dict[str, Any]:
+    """Offers the watermark, and says how a layout is sent to the hub; gives the values."""
+    why = watermark.refuses(dataset)
+    if not why and not building.origins(dataset)["synthetic"]:
+        why = "Only synthetic items carry a watermark, and this dataset has none."
+    with st.expander("Advanced", icon=":material/tune:"):
+        wanted = st.checkbox(
+            "Invisible watermark",
+            key="build.take.watermark",
+            disabled=bool(why) or not shell.may_change(),
+            help="Writes into the pixels of synthetic pictures, in the layouts above, that they were made on this "
+            "server. **Where from?** finds it again, also after a crop, JPEG, or scaling by up to 10 %. Nobody sees "
+            "it, and its absence proves nothing. Its key stays on this server.",
+        )
+        if why:
+            st.caption(shell.plain(why))
+        if installed("huggingface_hub"):
+            st.caption("To the Hugging Face hub, with a token in HF_TOKEN:")
+            command = f"python -m core export {shlex.quote(name)} --as parquet --push OWNER/NAME"
+            st.code(command, language=None, wrap_lines=True)
+        else:
+            st.caption(
+                "Sending to the Hugging Face hub needs the package huggingface-hub, which is not installed "
+                "(`make extras`)."
+            )
+    return {"export.watermark": True} if wanted and not why else {}
 
 
 def begin(name: str, chosen: list[str], values: Mapping[str, Any]) -> None:
