@@ -261,14 +261,23 @@ def _entered(found: TraceCounter, name: str, path: Path | None, data: bytes | No
     return 1
 
 
+def _allow(size: int, items: int = 0) -> None:
+    """Refuses what is too large to be looked at: that it carried no mark would not be true."""
+    most = settings()
+    if size > most.max_unpacked_mb * 2**20 or items > most.max_files:
+        raise UserError(
+            f"It holds more than {most.max_unpacked_mb:,} MB or {most.max_files:,} items, and no more are looked at. "
+            "Name a part of it."
+        )
+
+
 def _parquet(found: TraceCounter, source: Any) -> int:
     from pyarrow import parquet as pq
 
     table = pq.ParquetFile(source)
     meta = table.metadata
     size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-    if meta.num_rows > settings().max_files or size > settings().max_unpacked_mb * 2**20:
-        return 0
+    _allow(size, meta.num_rows)
     names = table.schema_arrow.names
     wanted = [name for name in ("image", "origin", "run") if name in names]
     pictured = False
@@ -292,8 +301,7 @@ def _tar(found: TraceCounter, source: Any) -> int:
         packed = stack.enter_context(tarfile.open(fileobj=out, mode="r:"))
         for member in packed:
             read += member.size
-            if read > settings().max_unpacked_mb * 2**20:
-                break
+            _allow(read, n)
             if (
                 not member.isreg()
                 or member.size > _most()
@@ -314,8 +322,7 @@ def _tar(found: TraceCounter, source: Any) -> int:
 
 def _arrays(found: TraceCounter, source: Any) -> int:
     with zipfile.ZipFile(source) as packed:
-        if sum(info.file_size for info in packed.infolist()) > settings().max_unpacked_mb * 2**20:
-            return 0
+        _allow(sum(info.file_size for info in packed.infolist()))
     if not isinstance(source, Path):
         source.seek(0)
     with np.load(source, allow_pickle=False) as arrays:

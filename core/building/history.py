@@ -69,7 +69,10 @@ def plan_of(dataset: Dataset) -> tuple[str, dict[str, str]]:
 
 
 def privacy(dataset: Dataset) -> dict[str, Any]:
-    """Gives the privacy that the runs promise whose items are in it: of several, the weakest; None where none does."""
+    """Gives the privacy that the runs promise together whose items are in it; None where one promises nothing.
+
+    They may have learned from the same people, so that their promises add up (basic composition).
+    """
     made = provenance(dataset)["run"].astype(str)
     promised = []
     for id in np.unique(made):
@@ -81,4 +84,10 @@ def privacy(dataset: Dataset) -> dict[str, Any]:
     # real items are as they are: a promise holds for a set only if nothing but such samples is in it
     if not promised or (made == "").any() or any(one.get("epsilon") is None for one in promised):
         return dict(PRIVACY)
-    return max(promised, key=lambda one: float(one["epsilon"]))
+    units = {one.get("unit") for one in promised}
+    if len(units) > 1:
+        return dict(PRIVACY)
+    sums = {
+        name: sum(float(one.get(name) or 0) for one in promised) for name in ("epsilon", "delta")
+    }
+    return {**sums, "unit": units.pop()}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from core import jobs
+from core import datasets, jobs
 from core.catalog import UserError
 from core.ground import files
 from core.ground.watch import Watch
@@ -23,11 +23,18 @@ PATIENCE = 20  # seconds that a training may wait for its turn
 GRACE = 15  # seconds that a stopped training may take to save what it has
 
 
+def _allow(config: dict[str, Any]) -> None:
+    """Refuses at once a name that is taken, and not after all the minutes."""
+    if name := config["improve"].get("name", ""):
+        datasets.free(name)
+
+
 @kinds.add(
     "improve",
     "Improve a dataset",
     lane="short",
     parts=on_dataset("improve", "core.building.improve", "ImproveConfig"),
+    allow=_allow,
     read=partial(jobs.outcome, name=RESULT),
     files={RESULT: "Everything (JSON)"},
     resumes="Resume begins anew, with all of its time.",

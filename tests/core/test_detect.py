@@ -112,7 +112,7 @@ def test_a_zip_a_folder_a_tar_and_arrays_are_counted_as_wholes(tmp_path, gallery
     assert dataclasses.replace(sent, file="") == dataclasses.replace(found["x.tar"], file="")
 
 
-def test_what_cannot_be_read_is_a_sentence(tmp_path):
+def test_what_cannot_be_read_is_a_sentence(tmp_path, setting):
     with pytest.raises(UserError, match=r"'.*none.png' cannot be read \(No such file"):
         detect.file(tmp_path / "none.png")
     (tmp_path / "x.tar").write_bytes(b"no tar at all")
@@ -122,6 +122,13 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path):
     np.savez(tmp_path / "x.npz", origin=objects)
     with pytest.raises(UserError, match=r"cannot be read as \.npz: .*pickle"):
         detect.file(tmp_path / "x.npz")
+    with tarfile.open(tmp_path / "large.tar", "w") as packed:
+        packed.addfile(tarfile.TarInfo("a.txt"))
+        (tmp_path / "a.png").write_bytes(bytes(2 * 2**20))
+        packed.add(tmp_path / "a.png", "a.png")
+    setting(max_unpacked_mb=1)
+    with pytest.raises(UserError, match=r"more than 1 MB or .* no more are looked at"):
+        detect.file(tmp_path / "large.tar")
 
 
 def test_every_picture_and_film_that_a_command_writes_is_marked(tmp_path, gallery, trained):

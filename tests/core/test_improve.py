@@ -252,6 +252,8 @@ def test_the_command_improves_and_says_what_came_of_it(here, toy, monkeypatch, c
     second = jobs.get(again.id).result()
     assert second["images"] == found["images"] + 2
     assert second["version"] != found["version"]
+    with pytest.raises(UserError, match="There is a dataset 'small' already"):
+        kinds.submit("improve", {"dataset": "small"}, {"improve.name": "small"})
     with pytest.raises(UserError, match="it needs labels of at least 2 classes"):
         improve.check(toy(60, classes=0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import pytest
 
 from core import building, datasets, fitted, jobs, kinds, runs, worker
 from core.__main__ import main
-from core.building import GateConfig, Plan, door, expected, makers, optout, pinned
+from core.building import GateConfig, Plan, door, expected, history, makers, optout, pinned
 from core.building.gate import on_manifold
 from core.catalog import UserError
 from core.datasets import optout as listed
@@ -534,6 +535,21 @@ def test_a_set_that_is_split_anew_asks_its_runs_again(trained):
 def test_a_run_says_what_it_guarantees_and_none_guarantees_anything_yet(trained):
     record = runs.record(jobs.get(trained.runs["gan"]))
     assert runs.privacy(record) == {"epsilon": None, "delta": None, "unit": None}
+
+
+def test_what_several_runs_promise_of_the_same_people_adds_up(toy, monkeypatch):
+    promised = {"a": {"epsilon": 1.0, "delta": 1e-6, "unit": "image"}}
+    promised["b"] = {**promised["a"], "epsilon": 2.0}
+    monkeypatch.setattr(history.jobs, "get", lambda id: id)
+    monkeypatch.setattr(history.runs, "record", lambda id: {"privacy": promised.get(id)})
+    plain = toy(30)
+
+    def of(*names):
+        run = np.array([names[n % len(names)] for n in range(30)])
+        return history.privacy(dataclasses.replace(plain, attributes={"run": run}))
+
+    assert of("a", "b") == {"epsilon": 3.0, "delta": pytest.approx(2e-6), "unit": "image"}
+    assert of("a", "b", "c") == of("a", "") == history.PRIVACY
 
 
 # --- Jobs and commands ------------------------------------------------------------------------------------------------

@@ -286,7 +286,9 @@ class Improvement(Improved):
             return f"{self.base.name} is the new version: nothing was added."
         title, _ = self.plans[-1]
         wanted = self.config.name or decisions.version_name(self.base)
-        self.version = datasets.save(datasets.free(wanted), self.versions[title])
+        if datasets.slug(wanted) in datasets.names():  # somebody took it meanwhile
+            wanted = datasets.suggest(wanted)
+        self.version = datasets.save(wanted, self.versions[title])
         return f"{self.version.name}: {len(self.version):,} images."
 
     def prove(self) -> str:
