@@ -7,7 +7,8 @@ finder knows the key only: it keeps the phases of what it sees and throws their 
 without a mark its statistic is a sum of cosines of random angles, whatever the picture. A repeated pattern is found
 wherever a picture was cut; for a scaled one a few scales are tried.
 
-It says one thing: that this server has written it. Its absence proves nothing.
+It says one thing: that this server has written it. Its absence proves nothing: a picture that is turned, scaled more or
+painted over loses it, and whoever averages very many pictures of a server can learn its pattern, and take it out.
 
 References:
     Cox, Kilian, Leighton, Shamoon 1997, Secure Spread Spectrum Watermarking for Multimedia
@@ -138,7 +139,7 @@ class Watermark:
         wanted[band] = (
             (1 - own * angle.real * angle) * np.minimum(1, usual / size) * self._phases[band]
         )
-        return fft.irfft2(wanted, (_TILE, _TILE))
+        return np.asarray(fft.irfft2(wanted, (_TILE, _TILE)))
 
     def _match(self, grey: np.ndarray) -> float:
         """Correlates the phases of a picture float32 (H, W), at every shift; the largest, in standard deviations."""
@@ -151,8 +152,8 @@ class Watermark:
             return 0.0
         phases = np.where(band, spectrum / np.maximum(size, 1e-6), 0)
         # the sum of the cosines of all angles of the half plane, whose variance is half their number
-        sums = fft.irfft2(phases * np.conj(self._phases), (_TILE, _TILE)) * (_TILE**2 / 2)
-        return float(sums.max() / np.sqrt(band.sum() / 2))
+        sums = np.asarray(fft.irfft2(phases * np.conj(self._phases), (_TILE, _TILE)))
+        return float(sums.max() * _TILE**2 / 2 / np.sqrt(band.sum() / 2))
 
 
 def _band() -> np.ndarray:
@@ -184,7 +185,7 @@ def _spectrum(grey: np.ndarray) -> np.ndarray:
     rows, columns = -(-high // _TILE), -(-wide // _TILE)
     whole = np.zeros((rows * _TILE, columns * _TILE), np.float32)
     whole[:high, :wide] = detail
-    return fft.rfft2(whole.reshape(rows, _TILE, columns, _TILE).sum((0, 2)))
+    return np.asarray(fft.rfft2(whole.reshape(rows, _TILE, columns, _TILE).sum((0, 2))))
 
 
 def _middle(picture: Image.Image) -> Image.Image:

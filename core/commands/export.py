@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not sent and (arguments.private or arguments.replace):
         raise UserError("--private and --replace belong to --push. Add --push OWNER/NAME.")
     if sent:
-        if len({name.strip() for name in arguments.layouts.split(",")} - {""}) != 1:
+        if len({name.strip() for name in (arguments.layouts or "").split(",")} - {""}) != 1:
             raise UserError(
                 f"--push sends one layout, got {arguments.layouts!r}. Choose one; the hub shows --as parquet best."
             )

@@ -155,7 +155,7 @@ def forget_file(data: bytes, name: str, reason: str, who: str = "") -> int:
     look = _coarse(x)
     if not _patterns(look[:, _REACH:-_REACH, _REACH:-_REACH]).any():
         raise UserError(
-            f"{one_line(name)} is of nearly one colour, so it could not be told from other such pictures. Name the item "
+            f"{one_line(name)} is of nearly one colour, so it could not be told from other such ones. Name the item "
             "by its row instead, as digits:5."
         )
     return _add([OptOut(None, look[0], name, "")], reason, who)

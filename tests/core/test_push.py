@@ -35,6 +35,8 @@ class Hub(ThreadingHTTPServer):
 
 
 class Answers(BaseHTTPRequestHandler):
+    server: Hub
+
     def log_message(self, *_):
         pass
 

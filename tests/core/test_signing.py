@@ -30,8 +30,11 @@ def marked(kind="PNG"):
 def issued(folder):
     """Issues a certificate for signing by an authority of its own; gives the files of certificate and key."""
     x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    hazmat = "cryptography.hazmat.primitives"
+    hashes, serialization, ec = (
+        pytest.importorskip(f"{hazmat}.{name}")
+        for name in ("hashes", "serialization", "asymmetric.ec")
+    )
 
     def named(name):
         oid = x509.oid.NameOID

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -152,6 +153,11 @@ def test_an_export_marks_what_is_synthetic_only_and_detect_finds_it_without_any_
     assert (found.made_here, found.run, found.marked) == (True, "", 0)
     assert [each.kind for each in found.marks] == ["watermark"]
     assert found.sentence.startswith("Its pixels carry the watermark of this server")
+    intact, huge = io.BytesIO(), b"IHDR" + (10**6).to_bytes(4, "big") * 2 + b"\x08\2\0\0\0"
+    Image.fromarray(images[-1]).save(intact, "PNG")
+    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\r" + huge + zlib.crc32(huge).to_bytes(4, "big")
+    for hostile in (bomb, intact.getvalue()[:300], b"\x89PNG", b"GIF89a", b"RIFF", b"\xff\xd8\xff"):
+        assert detect.picture("a.png", hostile).marks == ()
     (settings().home / watermark.KEY).unlink()
     assert detect.picture("a.jpg", bare.getvalue()).made_here is None
     assert "watermark" not in card.readme(dataset)
@@ -164,6 +170,7 @@ def test_what_cannot_carry_it_is_told_before_anything_is_written(tmp_path, capsy
     with pytest.raises(UserError, match=r"Pictures of 32 × 32 are too small for a watermark"):
         building.export(mixed(32), ["npz"], tmp_path / "b", config=quick, watermark=True)
     real = mixed()
+    assert real.attributes is not None
     real.attributes["origin"][:] = "real"
     with pytest.raises(UserError, match=r"mix has no synthetic items"):
         building.export(real, ["npz"], tmp_path / "b", config=quick, watermark=True)

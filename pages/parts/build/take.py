@@ -129,9 +129,9 @@ def advanced(dataset: Any, name: str) -> dict[str, Any]:
             "Invisible watermark",
             key="build.take.watermark",
             disabled=bool(why) or not shell.may_change(),
-            help="Writes into the pixels of synthetic pictures that they were made on this server. **Where from?** "
-            "finds it again, also after a crop, JPEG, or scaling by up to 10 %. Nobody sees it, and its absence "
-            "proves nothing. Its key stays on this server.",
+            help="Writes into the pixels of synthetic pictures, in the layouts above, that they were made on this "
+            "server. **Where from?** finds it again, also after a crop, JPEG, or scaling by up to 10 %. Nobody sees "
+            "it, and its absence proves nothing. Its key stays on this server.",
         )
         if why:
             st.caption(shell.plain(why))
