@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from core.datasets import Dataset
+from core.datasets.attributes import LINEAGE, ORIGINS
 
-COLUMNS = ("origin", "parent", "run", "seed", "parameters")
-ORIGINS = ("real", "augmented", "synthetic", "adversarial")
+COLUMNS = LINEAGE
 _USUAL: Mapping[str, Any] = dict(zip(COLUMNS, ("real", -1, "", -1, ""), strict=True))
 
 

@@ -94,16 +94,23 @@ def allow_push(id: str) -> None:
         id: ``owner/name`` of the dataset on the hub.
 
     Raises:
-        UserError: If the name is none, the extra or the token is not there, or the server is view-only.
+        UserError: If the name is none, the extra, the token or the network is not there, or the server is view-only.
     """
     settings().allow_change("send a dataset to the hub")
     if is_hub(id) or _parts(id)[1] is not None:
         raise UserError(
             f"What is sent to the hub is named OWNER/NAME, without a scheme or a revision, got {id!r:.120}."
         )
-    optional(
-        "huggingface_hub", "Sending to the hub", "upload the folder of the export on its website"
+    constants = optional(
+        "huggingface_hub.constants",
+        "Sending to the hub",
+        "upload the folder of the export on its website",
     )
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(
+            f"{id!r} cannot be sent to the hub: its library is set to work without a network (HF_HUB_OFFLINE). "
+            "Unset that, or upload the folder of the export on its website."
+        )
     _token()
 
 

@@ -429,6 +429,20 @@ def test_labels_with_semicolons_are_read(tmp_path):
     assert found.classes == ("a", "b") and len(found) == 12
 
 
+def test_columns_that_are_only_called_like_lineage_tell_nothing_of_it_and_are_kept(tmp_path):
+    names = [f"{i:02}.png" for i in range(24)]
+    rows = [
+        f"{name},{'ab'[i % 2]},{('usa', 'japan')[i % 2]},{i},g{i}" for i, name in enumerate(names)
+    ]
+    table = "\n".join(["file,label,origin,parent,group", *rows]).encode()
+    found = load(put(tmp_path / "x.zip", {**tree(*names), "labels.csv": table}))
+    assert all(map(len, found.splits.values()))  # none of them was made of another
+    assert found.attributes is not None and not {"origin", "parent"} & set(found.attributes)
+    assert set(found.attributes["origin_before"]) == {"usa", "japan"}
+    assert {"parent_before", "group_before"} <= set(found.attributes)
+    assert any("'origin' is kept as 'origin_before'" in note for note in found.notes)
+
+
 def test_a_table_that_says_no_class_leaves_it_to_the_folders_and_its_columns_can_be_chosen(
     tmp_path,
 ):

@@ -17,6 +17,7 @@ from core.catalog import UserError
 from core.datasets import assemble, hub, save
 
 hub_library = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
 WORDS = ["export", "small", "--as", "parquet", "--set", "export.near=false", "--json"]
 
 
@@ -93,6 +94,13 @@ class Answers(BaseHTTPRequestHandler):
         return self.say(200, {"commitUrl": url, "commitOid": "a" * 40, "success": True})
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """Whatever the computer says, the library may use a network, and has a token."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+
+
 @pytest.fixture
 def server(monkeypatch):
     """A hub on this computer, which the library takes for the real one."""
@@ -100,8 +108,6 @@ def server(monkeypatch):
         threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         end = f"http://127.0.0.1:{running.server_port}"
         monkeypatch.setattr(hub_library, "HfApi", partial(hub_library.HfApi, endpoint=end))
-        monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
         yield running
         running.shutdown()
 
@@ -137,7 +143,6 @@ def test_a_layout_is_sent_as_one_commit_and_replaced_only_when_asked(server, tmp
 
 
 def test_what_cannot_be_sent_is_told_before_anything_is_written(monkeypatch, setting, capsys):
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     for words, why in {
         ("--as", "parquet,npz", "--push", "me/x"): "--push sends one layout, got 'parquet,npz'",
         ("--as", "npz", "--push", "x"): "is named hf://datasets/OWNER/NAME",
@@ -159,12 +164,11 @@ def test_what_cannot_be_sent_is_told_before_anything_is_written(monkeypatch, set
 
 
 def test_without_a_network_it_is_a_sentence(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(
         hub_library, "HfApi", partial(hub_library.HfApi, endpoint="http://127.0.0.1:9")
     )
     with pytest.raises(UserError, match=r"'me/x' could not be sent to the hub: .* Check the name"):
         hub.pushed(tmp_path, "me/x")
-    monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"set to work without a network \(HF_HUB_OFFLINE\)"):
         hub.pushed(tmp_path, "me/x")
