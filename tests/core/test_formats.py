@@ -209,6 +209,15 @@ def test_a_forged_parquet_file_is_a_sentence(tmp_path, monkeypatch, name, said):
     assert said in refusal(forged(tmp_path, name))
 
 
+def test_numbers_of_classes_that_a_gap_has_turned_into_floats_are_classes(tmp_path):
+    numbers = pa.array([None if i == 3 else float(Y[i]) for i in range(N)])
+    made = table().drop_columns("label").append_column("label", numbers)
+    found = load(shard(tmp_path, "x.parquet", made.replace_schema_metadata(None)))
+    assert found.classes == ("0", "1", "2") and len(found) == N - 1
+    made = made.set_column(1, "label", pa.array([i / 7 for i in range(N)]))
+    assert not load(shard(tmp_path, "y.parquet", made.replace_schema_metadata(None))).classes
+
+
 def test_one_large_value_that_a_million_rows_name_is_held_once(tmp_path):
     value = np.random.default_rng(0).bytes(2**20)
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(50_000, np.int32)), [value])
