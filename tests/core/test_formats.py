@@ -299,6 +299,15 @@ def test_an_npz_with_names_columns_and_colours_before_the_rows(tmp_path):
     assert sorted((found.attributes or {})["age"]) == list(range(N))
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_npz_inside_a_zip_is_read_as_an_upload_of_its_folder_comes(tmp_path, packed):
+    inside = npz(tmp_path / "x.npz", MEDMNIST, packed).read_bytes()
+    found = load(zipped(tmp_path / "set.zip", {"set/x.npz": inside, "set/README.md": b"A card."}))
+    same(found, names=["0", "1", "2"])
+    assert [len(found.splits[name]) for name in datasets.SPLITS] == [10, 2, 4]
+    assert "cut off" in refusal(zipped(tmp_path / "cut.zip", {"x.npz": inside[:-300]}))
+
+
 def test_an_npz_of_16_bits_keeps_its_range(tmp_path):
     deep = (X.astype(np.uint16) * 16)[:, None].repeat(1, 1)[:, 0]
     found = load(npz(tmp_path / "x.npz", {"images": deep}))
