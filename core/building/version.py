@@ -28,6 +28,22 @@ def provenance(dataset: Dataset) -> dict[str, np.ndarray]:
     return columns
 
 
+def kinds(dataset: Dataset) -> np.ndarray:
+    """Gives the kind of each item, text (N,): its origin, but ``joined`` for a real one of another dataset."""
+    columns = provenance(dataset)
+    named = np.char.find(columns["parameters"].astype(str), '"dataset": ') >= 0
+    return np.where((columns["origin"] == "real") & named, "joined", columns["origin"])
+
+
+def roots(dataset: Dataset) -> np.ndarray:
+    """Gives the row that each item goes back to over its parents, int64 (N,): its own where it was made from none."""
+    own, parent = np.arange(len(dataset)), provenance(dataset)["parent"]
+    up = np.where((parent >= 0) & (parent < len(own)), parent, own)
+    for _ in range(len(own).bit_length()):  # each round goes twice as far, and ends on a circle too
+        up = up[up]
+    return up
+
+
 def inherited(
     dataset: Dataset, rows: np.ndarray, parameters: Callable[[], str]
 ) -> list[tuple[str, int, str, int, str]]:
