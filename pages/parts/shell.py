@@ -470,6 +470,32 @@ def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
         st.switch_page(PAGES / "latent.py")
 
 
+def version(
+    name: str, label: str = "", page: str = "data", *, key: str, icon: str = "", **query: str
+) -> None:
+    """Offers to choose a dataset and to go on with it, also from a part of a page that draws itself again.
+
+    Args:
+        name: Of the dataset.
+        label: Its words; empty says "Look at NAME".
+        page: Where to.
+        key: Of the button.
+        icon: Before its words.
+        query: What the address says there, as in :func:`go`; ``type`` and ``help`` are the button's.
+    """
+    look = {part: query.pop(part) for part in ("type", "help") if part in query}
+    pressed = st.button(
+        label or f"Look at {plain(name)}",
+        key=key,
+        icon=icon or ":material/arrow_forward:",
+        on_click=lambda: st.session_state.update({"data.next": name}),
+        **look,
+    )
+    if pressed:  # a callback alone would draw that part only, and the page would stay
+        asked = {part.replace("__", "."): value for part, value in query.items()}
+        st.switch_page(PAGES / f"{page}.py", query_params=asked or None)
+
+
 def choose(key: str, options: list[str], default: str | None) -> None:
     """Sets a choice from the session, else from the address, else the default; says when a link names what is gone.
 

@@ -398,3 +398,9 @@ def _watched(id: str) -> None:
     result = building.result() if building.status == "finished" else None
     if result:
         st.success(shell.plain(f"{result['name']}: {result['sentence']}"), icon=":material/check:")
+        with st.container(horizontal=True):
+            shell.version(result["name"], key=f"{KEY}.look")
+            shell.version(
+                result["name"], "Prove it", "build", key=f"{KEY}.prove", icon=":material/science:",
+                help="Whether a classifier gets better by what joined.", build__view="proof",
+            )  # fmt: skip

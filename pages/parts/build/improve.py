@@ -89,7 +89,8 @@ def start(name: str, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> 
     """Submits the improvement."""
     given = {f"improve.{key}": value for key, value in values.items()}
     given |= {f"dataset.{key}": value for key, value in prepared.items()}
-    kinds.submit("improve", {"dataset": name}, given, who=shell.who())
+    job = kinds.submit("improve", {"dataset": name}, given, who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = job.id  # the list would stay at the one before
 
 
 def listed(name: str) -> list[jobs.Job]:
@@ -235,17 +236,19 @@ def changes(result: Mapping[str, Any], job: jobs.Job, name: str) -> None:
             "Make it again without what was undone",
             again,
             job,
+            name,
             key=f"{KEY}.again",
             icon=":material/replay:",
             disabled=not shell.may_change(),
         )
 
 
-def again(job: jobs.Job) -> None:
+def again(job: jobs.Job, name: str) -> None:
     """Does the plan of an improvement again, on what is left out now, with a new proof."""
     choice, values = kinds.flat(job.config)
     values |= {"improve.again": job.id, "improve.name": ""}
-    kinds.submit("improve", choice, values, who=shell.who())
+    started = kinds.submit("improve", choice, values, who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = started.id
 
 
 def leftover(result: Mapping[str, Any]) -> None:
@@ -259,31 +262,26 @@ def onward(result: Mapping[str, Any], job: jobs.Job) -> None:
     """Offers the new version, its files and its plan."""
     with st.container(horizontal=True):
         if version := result["version"]:
-            for label, icon, view, help in (
-                (
-                    "Export it",
-                    ":material/download:",
-                    "take",
-                    "Chooses the new version, and its way out.",
-                ),
-                (
-                    "Prove it further",
-                    ":material/science:",
-                    "proof",
-                    "With other referees, and longer.",
-                ),
-            ):
-                st.button(
-                    label,
-                    key=f"{KEY}.{view}",
-                    icon=icon,
-                    type="primary"
-                    if view == "take" and result["verdict"] == "helps"
-                    else "secondary",
-                    on_click=_go,
-                    args=(version, view),
-                    help=help,
-                )
+            shell.version(
+                version,
+                "Export it",
+                "build",
+                key=f"{KEY}.take",
+                icon=":material/download:",
+                type="primary" if result["verdict"] == "helps" else "secondary",
+                help="Chooses the new version, and its way out.",
+                build__view="take",
+            )
+            shell.version(
+                version,
+                "Prove it further",
+                "build",
+                key=f"{KEY}.proof",
+                icon=":material/science:",
+                help="With other referees, and longer.",
+                build__view="proof",
+            )
+            shell.version(version, key=f"{KEY}.look")
         if result["plan"]:
             st.download_button(
                 "Plan (JSON)",
@@ -303,9 +301,3 @@ def onward(result: Mapping[str, Any], job: jobs.Job) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-
-
-def _go(version: str, view: str) -> None:
-    """Chooses a version, and another view of this page."""
-    st.session_state["data.next"] = version
-    st.session_state["build.view"] = view

@@ -425,16 +425,9 @@ def built(id: str) -> None:
         )
     with st.container(horizontal=True):
         if result["name"] in datasets.names():
-            shell.press(
-                st,
-                f"Look at {shell.plain(result['name'])}",
-                _choose,
-                result["name"],
-                key=f"{KEY}.look",
-            )
+            shell.version(result["name"], key=f"{KEY}.look")
+            shell.version(
+                result["name"], "Prove it", "build", key=f"{KEY}.proof", icon=":material/science:",
+                help="Whether a classifier gets better by what joined.", build__view="proof",
+            )  # fmt: skip
         job_panel.take(job, f"{KEY}.job")
-
-
-def _choose(name: str) -> None:
-    st.session_state["data.next"] = name
-    st.session_state["_done"] = f"{name} is chosen now."

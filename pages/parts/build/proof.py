@@ -141,7 +141,8 @@ def start(name: str, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> 
     """Submits the experiment."""
     given = {f"experiment.{key}": value for key, value in values.items()}
     given |= {f"dataset.{key}": value for key, value in prepared.items()}
-    kinds.submit("experiment", {"dataset": name}, given, who=shell.who())
+    job = kinds.submit("experiment", {"dataset": name}, given, who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = job.id  # the list would stay at the one before
 
 
 @st.cache_data(max_entries=64, show_spinner="Measuring how fast it is")
