@@ -393,6 +393,15 @@ def plain(text: str) -> str:
     return _AT_START.sub(lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text)
 
 
+def refusal(check: Callable[..., Any], *args: Any) -> str:
+    """Says why something cannot be done, before anybody asks for it; empty where it can."""
+    try:
+        check(*args)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def refuse(error: Exception | str) -> None:
     """Shows what was refused, word for word."""
     st.error(plain(str(error)), icon=":material/info:")

@@ -9,8 +9,9 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, kinds
-from core.ground.writing import duration, percent
-from pages.parts import form, shell
+from core.building.improve.effect import FEWEST
+from core.ground.writing import duration, many, percent
+from pages.parts import form, shell, show
 from pages.parts.data import load, mending
 from pages.parts.job import panel
 
@@ -21,6 +22,7 @@ ANSWERS = {  # icon and colour of a verdict
     "hurts": (":material/trending_down:", "red"),
     "cannot tell": (":material/trending_flat:", "orange"),
     "too few": (":material/hourglass_disabled:", "orange"),
+    "no time": (":material/hourglass_disabled:", "orange"),
     "nothing": (":material/trending_flat:", "orange"),
 }
 MARKS = {"done": "✓", "left out": "–", "failed": "✕"}
@@ -36,7 +38,9 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         ):
             shell.go("data", "Look at the data")
         return
-    config = improve.ImproveConfig
+    config, why = improve.ImproveConfig, shell.refusal(improve.check, dataset)
+    if why:
+        shell.refuse(why)
     head = st.container(horizontal=True, vertical_alignment="bottom")
     with head:
         minutes = st.segmented_control(
@@ -61,8 +65,8 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         type="primary",
         key=f"{KEY}.start",
         icon=":material/auto_fix_high:",
-        disabled=not shell.may_change(),
-        help="As a job; the dataset stays as it is, and the result is a new version of it.",
+        disabled=not shell.may_change() or bool(why),
+        help=why or "As a job; the dataset stays as it is, and the result is a new version of it.",
     )
     found = listed(name)
     if not found:
@@ -82,7 +86,7 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
             format_func=lambda id: next(shell.called(job) for job in found if job.id == id),
             label_visibility="collapsed",
         )
-    shell.live(watch, 1 if jobs.get(id).active else None, id, name)
+    shell.live(watch, 1 if jobs.get(id).active else None, id, name, not why)
 
 
 def start(name: str, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
@@ -102,10 +106,10 @@ def listed(name: str) -> list[jobs.Job]:
 
 
 @shell.guard()
-def watch(id: str, name: str) -> None:
+def watch(id: str, name: str, able: bool = True) -> None:
     """Shows how far it is, and what is known: the answer, before and after, each step, what can be undone."""
     job = jobs.get(id)
-    panel(job, KEY, "What is done by then is kept.")
+    panel(job, KEY, "What is done by then is kept.", able)
     result = job.result()
     if result is None:
         if job.active:
@@ -114,6 +118,7 @@ def watch(id: str, name: str) -> None:
     answer(result)
     steps(result)
     if not job.active:
+        joined(result)
         left, right = st.columns(2, gap="large")
         with left:
             changes(result, job, name)
@@ -135,7 +140,9 @@ def answer(result: Mapping[str, Any]) -> None:
     effect, before, after = (result[name] for name in ("effect", "before", "after"))
     if effect is None:
         return
-    n = f"n = {result['n_test']:,} test images, {effect['n']} pairs"
+    n = f"n = {result['n_test']:,} test images"
+    if effect["low"] is not None:
+        n += f", {effect['n']} pairs"
     places = st.columns(4)
     for place, label, part in ((places[0], "Before", before), (places[1], "After", after)):
         place.metric(label, percent(part["mean"] / 100))
@@ -152,8 +159,8 @@ def answer(result: Mapping[str, Any]) -> None:
 
 
 def _interval(part: Mapping[str, Any], unit: str = "") -> str:
-    if part["low"] is None:
-        return "too few pairs for an interval"
+    if part["low"] is None or part["n"] < FEWEST:
+        return f"{part['n']} pairs: too few for an interval, which takes {FEWEST}"
     sign = "" if unit else "+"
     low, high = (format(part[end], f"{sign}.1f") for end in ("low", "high"))
     return f"95 %: {low} to {high}{' ' + unit if unit else ''}"
@@ -192,8 +199,44 @@ def steps(result: Mapping[str, Any]) -> None:
     )
     st.caption(
         f"✓ done, – left out, ✕ failed; {duration(result['seconds'])} of {duration(result['limit'])} were used. "
-        "By itself: points that the step added on the test images to the one before it, with its interval of 95 %."
+        "By itself: points that the step added on the test images to the one before it"
+        + _with(list(own.values()))
     )
+
+
+def _with(rows: list[Any]) -> str:
+    """Says whether the steps' own gains have an interval, or why they have none."""
+    if not rows:
+        return "; not measured."
+    if rows[0]["low"] is None:
+        return f"; {many(rows[0]['n'], 'pair')} are too few for an interval, which takes {FEWEST}."
+    return ", with its interval of 95 %."
+
+
+def joined(result: Mapping[str, Any]) -> None:
+    """Shows some of what was added, and says how much it is and of how many images."""
+    from core import datasets
+    from core.building.version import provenance
+    from core.datasets import evenly
+
+    if not result.get("added") or result["version"] not in datasets.names():
+        return
+    version = load(result["version"], {})
+    train, origin = version.splits["train"], provenance(version)["origin"]
+    for kind, count in result["added"].items():
+        rows = evenly(train[origin[train] == kind], 24)
+        if not len(rows):
+            continue
+        noun = {"augmented": "augmented copies", "synthetic": "synthetic images"}.get(kind, kind)
+        of = f" of {many(count['of'], 'image')}" if count["of"] else ""
+        st.caption(f"**{count['n']:,}** {noun}{of} joined; {len(rows)} of them:")
+        show.pictures(
+            version.pictures(rows),
+            columns=len(rows),
+            key=f"{KEY}.joined.{kind}",
+            max_height=60,
+            alt=f"{len(rows)} of the {noun} that joined",
+        )
 
 
 def changes(result: Mapping[str, Any], job: jobs.Job, name: str) -> None:
