@@ -91,7 +91,13 @@ def export(
             a check at the door holds the dataset, or what was read back is not what was written.
     """
     chosen, config, overrides = _chosen(dataset, names), config or DoorConfig(), overrides or {}
-    if out.exists():
+    try:
+        there = out.exists()
+    except OSError as error:
+        raise UserError(
+            f"{str(out)!r:.120} cannot be the name of a folder ({error.strerror}). Choose another."
+        ) from None
+    if there:
         raise UserError(
             f"{str(out)!r} is there already, and an export never writes into what is there. Choose another folder."
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
-from core import fitted, jobs
+from core import datasets, fitted, jobs, runs
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.datasets.optout import OptOut, listed, matches, without
+from core.datasets.optout import OptOut, listed, matches, stamp, without
+from core.ground.cache import Cache
 from core.ground.writing import many
 
 __all__ = ["OptOut", "allow_run", "listed", "matches", "retrain", "without"]
@@ -18,21 +20,41 @@ __all__ = ["OptOut", "allow_run", "listed", "matches", "retrain", "without"]
 def retrain(run: jobs.Job) -> str:
     """Says why a run must be trained again: it has learned from an item that must not be used; empty if not.
 
-    Items are known by their digests here, so one that was imported at another size is not found.
+    Items are known by their digests, and pictures that were no items by their look among those of the run's dataset,
+    as far as that is still here; an item that was imported at another size is not found.
 
     Raises:
         UserError: If the list is damaged.
     """
-    keys = [entry.digest for entry in listed() if entry.digest is not None]
-    if not keys:
-        return ""
-    seen = fitted.of(run).seen(np.array(keys, np.uint64))
-    if not seen.any():
+    entries = listed()
+    keys = [entry.digest for entry in entries if entry.digest is not None]
+    count = int(fitted.of(run).seen(np.array(keys, np.uint64)).sum()) if keys else 0
+    if len(keys) < len(entries):
+        count = max(count, _alike(run))
+    if not count:
         return ""
     return (
-        f"The run {run.name} has learned from {many(int(seen.sum()), 'item')} that must not be used any more, so its "
+        f"The run {run.name} has learned from {many(count, 'item')} that must not be used any more, so its "
         "samples may carry them on. Train it again on the images without them."
     )
+
+
+_looked = Cache[int](64)
+
+
+def _alike(run: jobs.Job) -> int:
+    """Counts what a run has learned from that is, or is nearly, on the list; 0 where its dataset is gone or another."""
+
+    def count() -> int:
+        dataset = datasets.load(source["name"], source["config"])
+        if dataset.fingerprint != source["fingerprint"]:
+            return 0
+        return len(set(matches(dataset)) - set(dataset.splits["test"].tolist()))
+
+    with suppress(UserError):
+        source = runs.record(run)["dataset"]
+        return _looked.get((source["fingerprint"], stamp()), count)
+    return 0
 
 
 def allow_run(run: jobs.Job, dataset: Dataset, overrides: Mapping[str, str]) -> None:

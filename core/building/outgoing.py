@@ -21,6 +21,7 @@ from core.building.version import COLUMNS, origins, provenance
 from core.building.watermark import Watermark
 from core.datasets import Dataset
 from core.datasets.annotations import text
+from core.datasets.attributes import BEFORE
 from core.datasets.files import hidden
 from core.datasets.labels import LABEL
 from core.ground.watch import UNWATCHED, Watch
@@ -80,7 +81,7 @@ class Outgoing:
                 or name in found
                 or (self.dataset.y is None and name.casefold() in _CLASS)
             ):
-                name += "_before"
+                name += BEFORE
             kind = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64}
             found[name] = np.asarray(values).astype(kind.get(values.dtype.kind, str))
         return found

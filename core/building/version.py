@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from core.datasets import Dataset
+from core.datasets.attributes import LINEAGE, ORIGINS
 
-COLUMNS = ("origin", "parent", "run", "seed", "parameters")
-ORIGINS = ("real", "augmented", "synthetic", "adversarial")
+COLUMNS = LINEAGE
 _USUAL: Mapping[str, Any] = dict(zip(COLUMNS, ("real", -1, "", -1, ""), strict=True))
 
 
@@ -26,6 +26,22 @@ def provenance(dataset: Dataset) -> dict[str, np.ndarray]:
         fits = column.dtype.kind in ("U" if isinstance(value, str) else "iu")
         columns[name] = column if fits else np.full(n, value)
     return columns
+
+
+def kinds(dataset: Dataset) -> np.ndarray:
+    """Gives the kind of each item, text (N,): its origin, but ``joined`` for a real one of another dataset."""
+    columns = provenance(dataset)
+    named = np.char.find(columns["parameters"].astype(str), '"dataset": ') >= 0
+    return np.where((columns["origin"] == "real") & named, "joined", columns["origin"])
+
+
+def roots(dataset: Dataset) -> np.ndarray:
+    """Gives the row that each item goes back to over its parents, int64 (N,): its own where it was made from none."""
+    own, parent = np.arange(len(dataset)), provenance(dataset)["parent"]
+    up = np.where((parent >= 0) & (parent < len(own)), parent, own)
+    for _ in range(len(own).bit_length()):  # each round goes twice as far, and ends on a circle too
+        up = up[up]
+    return up
 
 
 def inherited(

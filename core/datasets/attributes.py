@@ -12,7 +12,9 @@ from core.datasets.dataset import Consent
 from core.ground.untrusted import Limits, NoData, read_json
 
 LINEAGE = ("origin", "parent", "run", "seed", "parameters")
+ORIGINS = ("real", "augmented", "synthetic", "adversarial")
 _OURS = ("picture", "width", "height", "group")  # what every import of pictures says by itself
+BEFORE = "_before"  # behind the name of a column of somebody else's that is called like one of ours
 _TEXT, _LONG = 200, 10_000  # characters of a text, and of the parameters that made a picture
 _MOST = 2**28  # bytes of a column of texts
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
@@ -55,8 +57,9 @@ def attributes(
 ) -> dict[str, np.ndarray]:
     """Makes the attributes of a dataset out of what was known of its pictures.
 
-    With an ``origin``, they tell where each picture comes from: ``parent``, in files the ``id`` of another picture (or
-    its file), becomes the row of that picture, -1 where there is none or it was left out.
+    With an ``origin`` of :data:`ORIGINS`, they tell where each picture comes from: ``parent``, in files the ``id`` of
+    another picture (or its file), becomes the row of that picture, -1 where there is none or it was left out. Without
+    one, a column that is only called like what this program says gets another name.
 
     Args:
         columns: What is known, by name: a value for each picture that was found, None for nothing.
@@ -66,13 +69,14 @@ def attributes(
     Returns:
         Arrays of the length of ``rows``; a column without a value is none.
     """
-    lineage = "origin" in columns
-    skipped = {*LINEAGE, "id"} if lineage else set(_OURS)
-    taken = {
-        name: [values[i] for i in rows]
-        for name, values in columns.items()
-        if name not in skipped and any(values[i] not in (None, "") for i in rows)
-    }
+    lineage = "origin" in columns and {_said(v) for v in columns["origin"]} <= {"", *ORIGINS}
+    skipped = {*LINEAGE, "id"} if lineage else ()
+    taken: dict[str, list[Any]] = {}
+    for name, values in columns.items():
+        if name not in skipped and any(values[i] not in (None, "") for i in rows):
+            while not lineage and (name in (*LINEAGE, *_OURS) or name in taken):
+                name += BEFORE  # another's word: the origin of a car is a country
+            taken[name] = [values[i] for i in rows]
     found = {name: typed(values) for name, values in taken.items()}
     if not lineage:
         return found

@@ -333,6 +333,7 @@ class _Region(io.RawIOBase):
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = path.open("rb"), start, size, 0
+        self.name = path.name  # which a file that is typed has
 
     def readable(self) -> bool:
         return True

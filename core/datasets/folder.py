@@ -17,7 +17,7 @@ import numpy as np
 
 from core.catalog import UserError
 from core.datasets import decoding, hub
-from core.datasets.attributes import LINEAGE
+from core.datasets.attributes import BEFORE, LINEAGE
 from core.datasets.attributes import attributes as made
 from core.datasets.container import Container
 from core.datasets.dataset import (
@@ -234,6 +234,11 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
     group = tree.called or tree.group
     known = {name: values for name, values in tree.columns.items() if name != tree.group}
     attributes |= made(known, [p.file.name for p in tree.pictures], [p.row for p in pictures])
+    notes += [
+        f"The column {name!r} is kept as {name + BEFORE!r}: here {name!r} means something else."
+        for name in known
+        if name not in ("width", "height") and name + BEFORE in attributes
+    ]
     members = None
     if tree.group:
         values = tree.columns[tree.group]

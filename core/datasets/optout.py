@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,11 +142,23 @@ def forget_file(data: bytes, name: str, reason: str, who: str = "") -> int:
     """
     import torch
 
-    decoded = pictures.decode(data, 64, megapixels=settings().max_megapixels)
+    side = 64
+    with suppress(pictures.Refused), pictures.explained():
+        seen = pictures.look(data, settings().max_megapixels)
+        side = min(
+            side, seen.width, seen.height
+        )  # a small one as it is: enlarged, it looks smoother
+    decoded = pictures.decode(data, side, megapixels=settings().max_megapixels)
     if isinstance(decoded, str):
         raise UserError(f"{one_line(name)} {decoded}. Choose another file.")
     x = torch.as_tensor(np.array(decoded.pixels))[None].float() / 255
-    return _add([OptOut(None, _coarse(x)[0], name, "")], reason, who)
+    look = _coarse(x)
+    if not _patterns(look[:, _REACH:-_REACH, _REACH:-_REACH]).any():
+        raise UserError(
+            f"{one_line(name)} is of nearly one colour, so it could not be told from other such ones. Name the item "
+            "by its row instead, as digits:5."
+        )
+    return _add([OptOut(None, look[0], name, "")], reason, who)
 
 
 def _add(entries: Sequence[OptOut], reason: str, who: str) -> int:

@@ -123,6 +123,20 @@ def test_outlines_masks_and_crowds_are_told(tmp_path):
     assert reasons["1 annotation"].startswith("of crowds")
 
 
+def test_pictures_of_one_name_are_told_apart_from_the_folder_around_the_annotations(tmp_path):
+    members: dict[str, bytes] = {}
+    for part in ("train", "val"):
+        content = coco_of()
+        for image in content["images"]:
+            image["file_name"] = f"{part}/{image['file_name']}"
+        members[f"set/annotations/{part}.json"] = json.dumps(content).encode()
+        members |= {
+            f"set/{part}/{i:02}.png": png(scene(i + 30 * (part == "val"))) for i in range(12)
+        }
+    found = load(put(tmp_path / "x.zip", members), boxes="a picture per box")
+    assert len(found.splits["valid"]) == 16 and len(found) == 32
+
+
 def test_several_files_say_the_splits_by_their_names(tmp_path):
     def part(name: str, begin: int, end: int) -> tuple[str, bytes]:
         content = coco_of()
@@ -427,6 +441,20 @@ def test_labels_with_semicolons_are_read(tmp_path):
     rows = "\n".join(["file;label", *(f"{name};{'ab'[i % 2]}" for i, name in enumerate(names))])
     found = load(put(tmp_path / "x.zip", {**tree(*names), "labels.csv": rows.encode()}))
     assert found.classes == ("a", "b") and len(found) == 12
+
+
+def test_columns_that_are_only_called_like_lineage_tell_nothing_of_it_and_are_kept(tmp_path):
+    names = [f"{i:02}.png" for i in range(24)]
+    rows = [
+        f"{name},{'ab'[i % 2]},{('usa', 'japan')[i % 2]},{i},g{i}" for i, name in enumerate(names)
+    ]
+    table = "\n".join(["file,label,origin,parent,group", *rows]).encode()
+    found = load(put(tmp_path / "x.zip", {**tree(*names), "labels.csv": table}))
+    assert all(map(len, found.splits.values()))  # none of them was made of another
+    assert found.attributes is not None and not {"origin", "parent"} & set(found.attributes)
+    assert set(found.attributes["origin_before"]) == {"usa", "japan"}
+    assert {"parent_before", "group_before"} <= set(found.attributes)
+    assert any("'origin' is kept as 'origin_before'" in note for note in found.notes)
 
 
 def test_a_table_that_says_no_class_leaves_it_to_the_folders_and_its_columns_can_be_chosen(

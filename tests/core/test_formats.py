@@ -209,6 +209,15 @@ def test_a_forged_parquet_file_is_a_sentence(tmp_path, monkeypatch, name, said):
     assert said in refusal(forged(tmp_path, name))
 
 
+def test_numbers_of_classes_that_a_gap_has_turned_into_floats_are_classes(tmp_path):
+    numbers = pa.array([None if i == 3 else float(Y[i]) for i in range(N)])
+    made = table().drop_columns("label").append_column("label", numbers)
+    found = load(shard(tmp_path, "x.parquet", made.replace_schema_metadata(None)))
+    assert found.classes == ("0", "1", "2") and len(found) == N - 1
+    made = made.set_column(1, "label", pa.array([i / 7 for i in range(N)]))
+    assert not load(shard(tmp_path, "y.parquet", made.replace_schema_metadata(None))).classes
+
+
 def test_one_large_value_that_a_million_rows_name_is_held_once(tmp_path):
     value = np.random.default_rng(0).bytes(2**20)
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(50_000, np.int32)), [value])
@@ -288,6 +297,15 @@ def test_an_npz_with_names_columns_and_colours_before_the_rows(tmp_path):
     same(found, colour)
     assert found.classes == tuple(NAMES)
     assert sorted((found.attributes or {})["age"]) == list(range(N))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_npz_inside_a_zip_is_read_as_an_upload_of_its_folder_comes(tmp_path, packed):
+    inside = npz(tmp_path / "x.npz", MEDMNIST, packed).read_bytes()
+    found = load(zipped(tmp_path / "set.zip", {"set/x.npz": inside, "set/README.md": b"A card."}))
+    same(found, names=["0", "1", "2"])
+    assert [len(found.splits[name]) for name in datasets.SPLITS] == [10, 2, 4]
+    assert "cut off" in refusal(zipped(tmp_path / "cut.zip", {"x.npz": inside[:-300]}))
 
 
 def test_an_npz_of_16_bits_keeps_its_range(tmp_path):

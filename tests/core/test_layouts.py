@@ -201,6 +201,8 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="is there already, and an export never writes into"):
         export(made(), ["npz"], tmp_path / "out")
+    with pytest.raises(UserError, match="cannot be the name of a folder"):
+        export(made(), ["npz"], tmp_path / ("n" * 300))
     with pytest.raises(UserError, match=r"does not exist\. Make it"):
         export(made(), ["npz"], tmp_path / "none" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

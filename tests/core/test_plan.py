@@ -19,6 +19,7 @@ from core.building import GateConfig, Plan, door, expected, history, makers, opt
 from core.building.gate import on_manifold
 from core.catalog import UserError
 from core.datasets import optout as listed
+from core.ground import sheets
 from core.kinds import build as building_kind
 
 
@@ -392,7 +393,7 @@ def test_what_is_forgotten_is_known_again_lighter_mirrored_moved_and_at_another_
 
 
 def test_a_run_that_saw_what_is_forgotten_is_refused_and_later_sets_are_made_without_it(
-    trained, capsys
+    trained, capsys, tmp_path
 ):
     digits = datasets.load("digits")
     row = int(digits.splits["train"][3])
@@ -407,6 +408,14 @@ def test_a_run_that_saw_what_is_forgotten_is_refused_and_later_sets_are_made_wit
     assert not np.isin(
         datasets.digests(np.asarray(digits.x[[row]])), datasets.digests(np.asarray(made.x))
     )
+    listed.file().unlink()
+    file = tmp_path / "me.png"
+    file.write_bytes(sheets.png(digits.pictures([row]), 1))
+    assert main(["forget", str(file), "--reason", "consent withdrawn", "--json"]) == 0
+    assert trained.runs["gan"] in json.loads(capsys.readouterr().out)["retrain"]
+    file.write_bytes(sheets.png(np.full((1, 1, 8, 8), 9, np.uint8), 1))
+    assert main(["forget", str(file), "--reason", "x"]) == 2
+    assert "is of nearly one colour" in capsys.readouterr().err
     assert main(["forget", "nothing.png", "--reason", "x"]) == 2
     assert "neither an item as digits:5 nor a file" in capsys.readouterr().err
     listed.file().write_bytes(b"{}\n")

@@ -163,6 +163,38 @@ def test_the_arms_of_a_proof_are_what_the_version_holds(toy):
         experiment.implied(toy(60, classes=0))
 
 
+def test_items_of_other_datasets_and_copies_of_samples_have_an_arm(toy):
+    whole = version(toy)
+    known = dict(whole.attributes)
+    n, train = len(whole), whole.splits["train"]
+    more = {
+        "origin": [
+            "real",
+            "real",
+            "augmented",
+        ],  # two of another set, and a copy of the last sample
+        "parent": [-1, -1, n - 1],
+        "run": [""] * 3,
+        "seed": [-1] * 3,
+        "parameters": ['{"dataset": "other"}'] * 2 + ["[]"],
+    }
+    mixed = assemble(
+        np.concatenate([whole.x, whole.x[:3]]),
+        np.concatenate([whole.y, whole.y[:3]]),
+        whole.classes,
+        {**whole.splits, "train": np.concatenate([train, np.arange(n, n + 3)])},
+        attributes={name: np.concatenate([known[name], np.array(more[name])]) for name in more},
+        name="mixed",
+    )
+    config = ExperimentConfig(**(TINY | experiment.implied(mixed)))
+    assert {arm.name for arm in config.arms} >= {"joined", "augmented", "version"}
+    trial = Experiment(mixed, config)
+    assert trial.largest == 40 and len(trial.subset(0, 40)) == 80
+    assert len(trial.with_items(0, 40, ("joined",))) == 80 + 2
+    assert len(trial.with_items(0, 4, ("augmented",))) == 3 * 8 + 1
+    assert len(arms.get("version").make(trial, 0, 40).data) == len(mixed.splits["train"])
+
+
 def test_adversarial_images_keep_their_label_and_their_budget(toy):
     data = toy(240)
     trial = Experiment(data, ExperimentConfig(**(TINY | ONLY)))

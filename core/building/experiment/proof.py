@@ -11,7 +11,7 @@ from core import jobs
 from core.building.experiment.arms import ordered
 from core.building.experiment.referees import referees
 from core.building.experiment.trial import real
-from core.building.version import provenance
+from core.building.version import kinds
 from core.catalog import UserError
 from core.datasets import Dataset
 
@@ -33,7 +33,7 @@ def implied(dataset: Dataset) -> dict[str, Any]:
             f"A proof measures a classifier, so it needs labels, and {dataset.name} has none. "
             "Choose a dataset with labels."
         )
-    origins = provenance(dataset)["origin"][dataset.splits["train"]]
+    origins = kinds(dataset)[dataset.splits["train"]]
     names, counts = np.unique(origins, return_counts=True)
     here = dict(zip(map(str, names), map(int, counts), strict=True))
     most = int(np.bincount(dataset.y[real(dataset)], minlength=1).max())

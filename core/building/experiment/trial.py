@@ -14,7 +14,7 @@ from core.building.experiment.arms import Arm, arms, ordered
 from core.building.experiment.config import ExperimentConfig
 from core.building.experiment.referees import Pupil, referees
 from core.building.experiment.samples import with_samples
-from core.building.version import provenance
+from core.building.version import kinds, roots
 from core.catalog import UserError
 from core.datasets import Dataset, evenly
 from core.datasets.dataset import assemble
@@ -45,9 +45,12 @@ def _test(
 
 
 def real(dataset: Dataset) -> np.ndarray:
-    """Gives the rows of the training images that were made from no other and by no model, int64 (n,)."""
+    """Gives the rows of the training images that were made from no other and by no model, int64 (n,).
+
+    Those that joined from another dataset are none of them: whether these help is what is asked.
+    """
     train = dataset.splits["train"]
-    return train[provenance(dataset)["origin"][train] == "real"]
+    return train[kinds(dataset)[train] == "real"]
 
 
 def _real(dataset: Dataset) -> str:
@@ -89,7 +92,7 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
         raise UserError(
             "An experiment needs at least one arm beside the plain one, got none. Switch one on."
         )
-    here = set(provenance(dataset)["origin"][dataset.splits["train"]])
+    here = set(kinds(dataset)[dataset.splits["train"]])
     for arm in config.arms:
         if arm.origins and not here & set(arm.origins):
             raise UserError(
@@ -129,7 +132,7 @@ class Experiment:
 
         check(dataset, config)
         self.dataset, self.config = dataset, config
-        self.real, self.origin = real(dataset), provenance(dataset)
+        self.real, self.kinds, self.roots = real(dataset), kinds(dataset), roots(dataset)
         assert dataset.y is not None
         self.largest = int(np.bincount(dataset.y[self.real]).max())
         self.robust: dict[tuple[int, int, str], float] = {}
@@ -187,12 +190,12 @@ class Experiment:
     def with_items(self, pair: int, size: int, origins: tuple[str, ...]) -> Dataset:
         """Gives the real training images of a pair, and the items of these origins that may join them.
 
-        What was made from an image joins only where that image is among them.
+        What goes back to a real image joins only where that image is among them; a copy of a sample always may.
         """
         chosen, train = self.rows(pair, size), self.dataset.splits["train"]
-        parent = self.origin["parent"][train]
-        joins = np.isin(self.origin["origin"][train], origins)
-        joins &= (parent < 0) | np.isin(parent, chosen)
+        root = self.roots[train]
+        joins = np.isin(self.kinds[train], origins)
+        joins &= (self.kinds[root] != "real") | np.isin(root, chosen)
         return self._taken(np.concatenate([chosen, train[joins]]))
 
     def _taken(self, rows: np.ndarray) -> Dataset:

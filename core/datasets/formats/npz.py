@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from core.datasets.formats import Heads, formats
 from core.datasets.labels import COLUMNS
 from core.datasets.pictures import Refused
 from core.datasets.stacks import Stack, StackContainer
+from core.ground import scratch
 from core.ground.settings import settings
 
 _IMAGES = ("images", "image", "x", "pictures", "data", "arr_0")
@@ -71,13 +73,18 @@ def npz(volume: Volume, files: Sequence[File], config: Any) -> Container:
 
 
 def _members(volume: Volume, file: File) -> dict[str, tuple[BinaryIO, str]]:
-    """Opens the arrays of an NPZ that lies in a folder, with all checks of a ZIP."""
-    if not isinstance(file.key, Path):
-        raise UserError(
-            f"The NPZ {shown(file.name)!r} lies inside another archive. Take it out, and bring it alone."
-        )
-    archive = Archive(file.key)
-    with archive:
+    """Opens the arrays of an NPZ that lies in a folder or in a ZIP, with all checks of a ZIP."""
+    if isinstance(file.key, Path):
+        return _arrays(volume, file, file.key)
+    with scratch.temporary() as folder:
+        path = folder / "packed.npz"
+        with path.open("wb") as out, volume.open(file) as packed:
+            shutil.copyfileobj(packed, out)
+        return _arrays(volume, file, path)
+
+
+def _arrays(volume: Volume, file: File, path: Path) -> dict[str, tuple[BinaryIO, str]]:
+    with Archive(path) as archive:
         return {
             member.name.removesuffix(".npy"): (volume.kept(archive.open(member)), file.name)
             for member in archive.files

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -218,6 +218,8 @@ class ParquetContainer(Container):
                     listed.append(File(name, 0, (number, row)))
             except Refused as why:
                 raise _refused(shard.file, f"{why}. Take it out, or get it again.") from None
+        if not label and (label := _whole(first, columns)):
+            said = [None if v is None or v != v else str(int(v)) for v in columns.pop(label)]
         notes = []
         if len(self._shards) > 1:
             notes.append(f"{many(self._shards, 'Parquet file')} are one set.")
@@ -290,6 +292,16 @@ def _label(table: Parquet, wished: str, name: str) -> str:
     called = [low[key] for key in labels.LABEL if key in low]
     declared = [key for key in called if key in table.names] or list(table.names)
     return next(iter([*declared, *called]), "")
+
+
+def _whole(table: Parquet, columns: Mapping[str, Sequence[Any]]) -> str:
+    """Finds a column of classes that a gap in it has turned into floats, as pandas does; empty for none."""
+    for name, values in columns.items():
+        if table.kinds[name] == "float" and name.casefold() in labels.LABEL:
+            known = [v for v in values if v is not None and v == v]
+            if known and all(float(v).is_integer() for v in known):
+                return name
+    return ""
 
 
 def _class(value: Any, names: Sequence[str]) -> str | None:

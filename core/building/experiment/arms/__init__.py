@@ -75,7 +75,8 @@ class Arm(Entry):
         pipeline: Gives the id of the chain that changes its images in training.
         samples: Whether it trains a generative model and adds its samples.
         nets: Small nets that it trains beside the referee's, to make what it adds.
-        origins: Origins of the items of a version that it adds to the real ones; empty for an arm that makes its own.
+        origins: Kinds of the items of a version (:func:`core.building.version.kinds`) that it adds to the real ones;
+            empty for an arm that makes its own.
         whole: Whether it means something only where all real training images are taken.
     """
 

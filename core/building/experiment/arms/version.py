@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.building.experiment.arms import Lesson, Setup, arms
 
-ORIGINS = ("augmented", "synthetic", "adversarial")
+ORIGINS = ("joined", "augmented", "synthetic", "adversarial")
 
 
 @arms.add(
