@@ -174,7 +174,7 @@ def finder(names: Sequence[str]) -> Callable[[str, str], int | None]:
 
     Returns:
         A function of the file's folder and of the path that it names: the position of the picture whose path this is
-        from that folder, or from the top, or the only one with that last part, each also without its ending; None
+        from that folder, or from one around it, or the only one with that last part, each also without its ending; None
         where there is none.
     """
     by_path: dict[str, int] = {}
@@ -187,9 +187,9 @@ def finder(names: Sequence[str]) -> Callable[[str, str], int | None]:
             by_name[form].append(i)
 
     def find(folder: str, path: str) -> int | None:
-        path, folder = plain(path), plain(folder)
-        for whole in (f"{folder}/{path}" if folder else path, path):
-            if whole in by_path:
+        path, around = plain(path), [part for part in plain(folder).split("/") if part]
+        for count in range(len(around), -1, -1):
+            if (whole := "/".join([*around[:count], path])) in by_path:
                 return by_path[whole]
         alike = by_name.get(path.rpartition("/")[2], ())
         return alike[0] if len(alike) == 1 else None

@@ -123,6 +123,20 @@ def test_outlines_masks_and_crowds_are_told(tmp_path):
     assert reasons["1 annotation"].startswith("of crowds")
 
 
+def test_pictures_of_one_name_are_told_apart_from_the_folder_around_the_annotations(tmp_path):
+    members: dict[str, bytes] = {}
+    for part in ("train", "val"):
+        content = coco_of()
+        for image in content["images"]:
+            image["file_name"] = f"{part}/{image['file_name']}"
+        members[f"set/annotations/{part}.json"] = json.dumps(content).encode()
+        members |= {
+            f"set/{part}/{i:02}.png": png(scene(i + 30 * (part == "val"))) for i in range(12)
+        }
+    found = load(put(tmp_path / "x.zip", members), boxes="a picture per box")
+    assert len(found.splits["valid"]) == 16 and len(found) == 32
+
+
 def test_several_files_say_the_splits_by_their_names(tmp_path):
     def part(name: str, begin: int, end: int) -> tuple[str, bytes]:
         content = coco_of()
