@@ -83,6 +83,11 @@ def test_slices_of_class_attribute_and_cluster_hold_every_training_image_once(he
     third = coverage(starved, GapsConfig(by="weight"))
     assert len(third.slices) == 3
     assert np.ptp([s.n for s in third.slices]) <= 2  # a number is counted in thirds
+    weight = np.where(np.arange(len(starved)) % 5, starved.attributes["weight"], np.nan)
+    some = dataclasses.replace(starved, attributes={**starved.attributes, "weight": weight})
+    left = coverage(some, GapsConfig(by="weight"))
+    assert [s.target for s in left.slices] == [1 / 3] * 3  # what is not known has no target
+    assert "not counted: nobody has said their attributes" in left.notes[-1]
 
 
 def test_what_failed_is_counted_in_the_slices_and_asked_for_by_its_rate(here, starved):

@@ -15,10 +15,13 @@ import pytest
 
 from core import building, datasets, fitted, jobs, kinds, runs, worker
 from core.__main__ import main
-from core.building import GateConfig, Plan, door, expected, history, makers, optout, pinned
+from core.building import GateConfig, Plan, bias, door, expected, history, makers, optout, pinned
+from core.building.coverage import GapsConfig, coverage
 from core.building.gate import on_manifold
+from core.building.outgoing import Outgoing
 from core.catalog import UserError
 from core.datasets import optout as listed
+from core.datasets.attributes import unknown
 from core.ground import sheets
 from core.kinds import build as building_kind
 
@@ -237,6 +240,34 @@ def test_a_slice_and_a_reason_go_with_every_item(toy):
     copies, _, _ = building.build(plan, dataset=sampled)
     assert set(copies.attributes["run"][60:]) == {"a run"}  # a copy of a sample is one, too
     assert {json.loads(said)["why"] for said in made.attributes["parameters"][60:]} == {"rare"}
+
+
+def test_what_nobody_has_said_of_an_item_is_unknown_and_no_value(toy):
+    base, other = toy(60), toy(90)
+    side = (np.arange(60) % 2).astype(np.uint8)
+    known = {"hat": side == 1, "side": side, "sign": side.astype(int) * 2 - 1}
+    own = datasets.assemble(base.x, base.y, base.classes, base.splits, attributes=known, name="own")
+    datasets.save("other", other)
+    source = {"kind": "real", "parameters": {"dataset": "other"}, "each": 5}
+    made, _, _ = building.build(plan_of(own, source, augmented(each=1)), dataset=own)
+    new = made.attributes["origin"] == "real"
+    new[:60] = False
+    assert new.sum() == 10
+    for name in known:
+        assert np.array_equal(unknown(made.attributes, name), new)
+    found = bias.table(made)
+    sides = {row.value: row.n for row in found if row.column == "side"}
+    assert sides == {str(k): int((made.attributes["side"][~new] == k).sum()) for k in (0, 1)}
+    table = datasets.columns(made)
+    assert not table.values[new][:, table.index("side=1")].any()
+    counted = coverage(made, GapsConfig(by="side"))
+    said = made.attributes["side"][made.splits["train"]]
+    assert [s.n for s in counted.slices] == [(said == k).sum() for k in (0, 1)]
+    assert (counted.of[new] == -1).all() and "10 items not counted" in counted.notes[-1]
+    told = Outgoing(made).further["side"]
+    assert np.array_equal(np.isnan(told), new)
+    again, _, _ = building.build(plan_of(made, augmented(each=2)), dataset=made)
+    assert set(again.attributes["side"].tolist()) == {-1, 0, 1}
 
 
 def test_real_items_of_another_set_join_without_what_is_known_or_held_out(toy):
