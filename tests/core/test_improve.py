@@ -192,9 +192,12 @@ def test_that_nothing_helps_is_an_answer(here, toy, clock, monkeypatch):
     monkeypatch.setattr(study.Improvement, "_taught", lambda self, bench, dataset: dataset)
     *_, found = work(dataset, clock, generate=False).run()
     assert found["version"] is None
-    assert (found["verdict"], found["sentence"]) == (
-        "nothing", "Nothing was found that helps, so the dataset stays as it is."
-    )  # fmt: skip
+    assert found["verdict"] == "nothing"
+    assert found["sentence"] == (
+        "Nothing was found that helps, so the dataset stays as it is: 80 % right on 70 validation images, 4 "
+        "pairs, too few for an interval."
+    )
+    assert found["baseline"] == {"mean": 80, "low": 80, "high": 80, "n": 4, "images": 70}
     assert "No chain helped on 70 validation images" in " ".join(found["not_done"])
 
 
@@ -286,8 +289,6 @@ def test_too_little_time_says_so_with_the_baseline_and_mends_all_the_same(here, 
 def test_an_accuracy_has_no_interval_of_few_pairs_and_never_one_outside_of_0_to_100(here, toy):
     dataset = datasets.save("toy", toy(420))
     one = improve.Improvement(dataset, improve.ImproveConfig(), "toy", {}, never)
-    one.accuracies = {"before": [60.0, 99.0]}
-    assert one._mean("before")["low"] is None
-    one.accuracies = {"before": [0.0, 100.0, 100.0, 100.0, 100.0, 100.0]}
-    found = one._mean("before")
+    assert one._mean([60.0, 99.0])["low"] is None
+    found = one._mean([0.0, 100.0, 100.0, 100.0, 100.0, 100.0])
     assert 0 <= found["low"] < found["high"] == 100

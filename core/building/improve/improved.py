@@ -41,9 +41,10 @@ class Improved:
         plans: By title; each adds a source to the one before.
         fit_steps: Optimiser steps of the referee.
         baseline: The share of the validation images that a short training names rightly, and its steps.
-        tried: Whether anything that could be added was compared.
         added: As :func:`added` counts in the new version.
         test: The bench of the proof.
+        plain: What a referee reaches on the validation images without anything added: how many images these are, and
+            the accuracy of each pair in percent; None where nothing was compared.
         accuracies, robust: Of the proof, by what a referee has learned from, of each pair in percent.
     """
 
@@ -57,9 +58,9 @@ class Improved:
     plans: list[tuple[str, Plan]] = field(default_factory=list)
     fit_steps: int = 0
     baseline: tuple[Estimate, int] | None = None
-    tried: bool = False
     added: dict[str, dict[str, int]] = field(default_factory=dict)
     test: Experiment | None = None
+    plain: tuple[int, list[float]] | None = None
     accuracies: dict[str, list[float]] = field(default_factory=dict)
     robust: dict[str, list[float]] = field(default_factory=dict)
 
@@ -88,8 +89,9 @@ class Improved:
             "verdict": verdict,
             "sentence": sentence,
             "effect": None if whole is None else whole.record(),
-            "before": self._mean(names[0]) if names else None,
-            "after": self._mean(names[-1]) if len(names) > 1 else None,
+            "baseline": self._baseline(),
+            "before": self._mean(self.accuracies[names[0]]) if names else None,
+            "after": self._mean(self.accuracies[names[-1]]) if len(names) > 1 else None,
             "robust": None if hard is None else hard.record(),
             "n_test": None if self.test is None else len(self.test.test),
             "steps": self.steps,
@@ -110,8 +112,21 @@ class Improved:
         names = list(self.robust)
         return Effect.of(self.robust[names[0]], self.robust[names[-1]]) if len(names) > 1 else None
 
-    def _mean(self, name: str) -> dict[str, Any]:
-        found = mean_of_few(self.accuracies[name])
+    def _baseline(self) -> dict[str, Any] | None:
+        """Gives what was reached on the validation images without anything added."""
+        return None if self.plain is None else self._mean(self.plain[1]) | {"images": self.plain[0]}
+
+    def _reached(self) -> str:
+        base = self._baseline()
+        if base is None:
+            return ""
+        n = f"{base['images']:,} validation images, {many(base['n'], 'pair')}"
+        if base["low"] is None:
+            return f": {percent(base['mean'] / 100)} right on {n}, too few for an interval"
+        return f": {percent(base['mean'] / 100)} right ({percents(base['low'] / 100, base['high'] / 100)}) on {n}"
+
+    def _mean(self, accuracies: list[float]) -> dict[str, Any]:
+        found = mean_of_few(accuracies)
         low = high = None
         if found.n >= FEWEST:
             low, high = max(0.0, found.low), min(100.0, found.high)
@@ -122,9 +137,12 @@ class Improved:
         done = {step["name"]: step for step in self.steps}
         if whole is None or "prove" not in done or self.test is None:
             if "save" in done and self.version is None:
-                if not self.tried and any(step.get("late") for step in self.steps):
+                if self.plain is None and any(step.get("late") for step in self.steps):
                     return "no time", self._late()
-                return "nothing", "Nothing was found that helps, so the dataset stays as it is."
+                return (
+                    "nothing",
+                    f"Nothing was found that helps, so the dataset stays as it is{self._reached()}.",
+                )
             return "", ""
         n = f"{len(self.test.test):,} test images"
         change = f"{percent(whole.before / 100)} before, {percent(whole.after / 100)} after on {n}: {whole.sentence}"

@@ -236,8 +236,8 @@ class Improvement(Improved):
             )
         built = {title: self._built(plan, watch) for title, plan in tried}
         table = self._compared(bench, built, watch, CHOICES)
-        self.tried = True
         plain = table.pop("")
+        self.plain = len(bench.test), plain
         gains = {title: Effect.of(plain, reached) for title, reached in table.items()}
         best = max(gains, key=lambda title: gains[title].value)
         shown = "; ".join(
@@ -289,7 +289,8 @@ class Improvement(Improved):
         table = self._compared(bench, {"": known, title: version}, watch, CHOICES, plain=False)
         if len(table[title]) < 2:
             raise _Late("There was time for a single comparison, too few to choose by.")
-        self.tried = True
+        if not self.plans and self.plain is None:
+            self.plain = len(bench.test), table[""]
         gain = Effect.of(table[""], table[title])
         on = (
             f"{given:,} samples of the run {run} passed the gate, and changed the accuracy by {gain.value:+.1f} points "

@@ -139,6 +139,10 @@ def answer(result: Mapping[str, Any]) -> None:
     st.markdown(f"### :{colour}[{icon}] {shell.plain(result['sentence'])}")
     effect, before, after = (result[name] for name in ("effect", "before", "after"))
     if effect is None:
+        if base := result.get("baseline"):
+            st.metric("As it is", percent(base["mean"] / 100))
+            n = f"n = {base['images']:,} validation images, {many(base['n'], 'pair')}"
+            st.caption(f"{_interval(base, '%')}, {n}")
         return
     n = f"n = {result['n_test']:,} test images"
     if effect["low"] is not None:
