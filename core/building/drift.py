@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -436,18 +437,20 @@ def three(distance: float) -> str:
     return f"{round(distance, 3) + 0.0:.3f}"
 
 
-def told(found: Drift) -> list[str]:
-    """Writes a comparison in lines."""
-    lines = [found.sentence]
-    for each in found.classes:
-        if each.auc is None or each.kid is None:
-            lines.append(f"  {each.name}: {each.why} (n = {each.n[0]} and {each.n[1]})")
+def told(record: Mapping[str, Any]) -> list[str]:
+    """Writes the record of a comparison in lines."""
+    lines = [record["sentence"]]
+    for each in record["classes"]:
+        auc, kid, (a, b) = each["auc"], each["kid"], each["n"]
+        if auc is None or kid is None:
+            lines.append(f"  {each['class']}: {each['why']} (n = {a} and {b})")
             continue
         lines.append(
-            f"  {each.name}: AUC {sure(each.auc)}, KID "
-            f"{three(each.kid.value)} [{three(each.kid.low)}, {three(each.kid.high)}], n = {each.n[0]} and {each.n[1]}"
+            f"  {each['class']}: AUC {sure(Estimate(auc['value'], auc['low'], auc['high'], b))}, KID "
+            f"{three(kid['value'])} [{three(kid['low'])}, {three(kid['high'])}], n = {a} and {b}"
         )
-    if found.shares is not None and math.isfinite(found.shares.value):
-        ends = f"[{percent(found.shares.low)}, {percent(found.shares.high)}]"
-        lines.append(f"Classes: {percent(found.shares.value)} {ends} would have to change theirs.")
-    return [*lines, *found.notes]
+    shares = record["shares"]
+    if shares is not None and shares["value"] is not None and math.isfinite(shares["value"]):
+        ends = f"[{percent(shares['low'])}, {percent(shares['high'])}]"
+        lines.append(f"Classes: {percent(shares['value'])} {ends} would have to change theirs.")
+    return [*lines, *record["notes"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,31 @@ def kinds(dataset: Dataset) -> np.ndarray:
     """Gives the kind of each item, text (N,): its origin, but ``joined`` for a real one of another dataset."""
     columns = provenance(dataset)
     return np.where(joined(columns["origin"], columns["parameters"]), "joined", columns["origin"])
+
+
+def generators(dataset: Dataset) -> np.ndarray:
+    """Gives the run whose model has made each item, or had a part in it, text (N,); empty where none has.
+
+    The run of an adversarial item is the attacked classifier; its parameters name the ``generator`` of what it was made
+    from, :func:`generator`.
+    """
+    columns = provenance(dataset)
+    made = columns["run"].astype(str).astype(object)
+    for row in np.flatnonzero(columns["origin"] == "adversarial"):
+        made[row] = generator(str(columns["parameters"][row]))
+    return made.astype(str)
+
+
+def generator(parameters: str) -> str:
+    """Reads from the parameters of an adversarial item, JSON, which run has made what it was made from."""
+    if '"generator"' not in parameters:
+        return ""
+    try:
+        said = json.loads(parameters)
+    except ValueError:
+        return ""
+    run = said.get("generator", "") if isinstance(said, dict) else ""
+    return run if isinstance(run, str) else ""
 
 
 def roots(dataset: Dataset) -> np.ndarray:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from core import datasets, jobs, worker
+from core import datasets, jobs, runs, worker
 from core.__main__ import main
 from core.building import axes, drift, set_measures, shares
 from core.building.adaptive import AdaptConfig, Adaptive
@@ -17,6 +18,7 @@ from core.building.adaptive_result import gained, result
 from core.building.coverage import Failure, GapsConfig, coverage
 from core.building.drift import DriftConfig
 from core.catalog import UserError
+from core.commands import drift as command
 from core.datasets.optout import kept
 from core.ground import stats
 
@@ -311,6 +313,13 @@ def test_the_commands_say_what_is_missing_what_drifted_and_what_rounds_gain(
     moved = run("drift", "starved", "--corruption", "brightness", "--severity", 5, "--json")
     assert moved["whole"]["moved"]
     assert moved["worth"] is None
+    with monkeypatch.context() as only:  # with a model the job alone measures
+        only.setattr(drift, "drift", lambda *given: pytest.fail("measured twice"))
+        only.setattr(runs, "find", lambda id, generator: SimpleNamespace(id=id))
+        only.setattr(command.kinds, "submit", lambda *given, **more: None)
+        job = SimpleNamespace(id="job", result=lambda: moved)
+        only.setattr(command, "ended", lambda submitted: job)
+        assert run("drift", "starved", "--run", "any", "--json") == moved | {"job": "job"}
     words = [f"adapt.{name}={value}" for name, value in TINY.items()]
     rounds = run("adapt", "starved", "--pairs", 1, "--json", *itertools.chain(*(("--set", w) for w in words)))  # fmt: skip
     assert rounds["done"]

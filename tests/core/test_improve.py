@@ -192,9 +192,12 @@ def test_that_nothing_helps_is_an_answer(here, toy, clock, monkeypatch):
     monkeypatch.setattr(study.Improvement, "_taught", lambda self, bench, dataset: dataset)
     *_, found = work(dataset, clock, generate=False).run()
     assert found["version"] is None
-    assert (found["verdict"], found["sentence"]) == (
-        "nothing", "Nothing was found that helps, so the dataset stays as it is."
-    )  # fmt: skip
+    assert found["verdict"] == "nothing"
+    assert found["sentence"] == (
+        "Nothing was found that helps, so the dataset stays as it is: 80 % right (80 to 80 %) on 70 validation "
+        "images, 4 pairs."
+    )
+    assert found["baseline"] == {"mean": 80, "low": 80, "high": 80, "n": 4, "images": 70}
     assert "No chain helped on 70 validation images" in " ".join(found["not_done"])
 
 

@@ -17,8 +17,11 @@ from core import building, datasets, fitted, jobs, kinds, runs, worker
 from core.__main__ import main
 from core.building import GateConfig, Plan, bias, door, expected, history, makers, optout, pinned
 from core.building.coverage import GapsConfig, coverage
+from core.building.door.leaving import Leaving
+from core.building.door.memory import KeptMemory
 from core.building.gate import on_manifold
 from core.building.outgoing import Outgoing
+from core.building.version import generators, provenance
 from core.catalog import UserError
 from core.datasets import optout as listed
 from core.datasets.attributes import unknown
@@ -59,7 +62,7 @@ def test_a_plan_is_the_same_after_json_whatever_it_says():
             "budget": rng.choice([None, 7]),
             "seed": rng.randrange(2**31),
             "gate": {"tries": rng.randrange(1, 9)},
-            "overrides": some(lambda: "asked"),
+            "overrides": rng.choice([{}, {"seen": "asked"}]),
         })  # fmt: skip
         again = Plan.read(plan.text())
         assert again == plan and again.hash == plan.hash
@@ -82,6 +85,7 @@ def test_a_plan_is_the_same_after_json_whatever_it_says():
         ({"dataset": "x", "sources": [augmented(each=True)]}, "each of source 1 must be a whole number"),
         ({"dataset": "x", "sources": [augmented(share=2)]}, "share of source 1 must be a number from 0 to 1"),
         ({"dataset": "x", "sources": [augmented(each=None)]}, "each of source 1 must be a whole number: only"),
+        ({"dataset": "x", "overrides": {"licence": "asked"}}, "There is no check to override in a plan 'licence'"),
         ({"dataset": "x", "gate": {"manifolds": 3}}, "There is no parameter of gate 'manifolds'"),
     ],
 )  # fmt: skip
@@ -344,6 +348,20 @@ def test_adversarial_items_fool_keep_their_labels_and_stay_within_eps(trained):
     said = opened.model(made.images(np.arange(n, len(made)))).argmax(1)
     assert (said != 1).all()
     assert set(rejected) <= {"harmless"}
+    assert not generators(made).any()
+    origin = np.where(np.arange(n) % 2, "synthetic", "real")
+    some = dataclasses.replace(
+        digits, attributes={"origin": origin, "run": np.where(np.arange(n) % 2, "a run", "")}
+    )
+    again, _, _ = building.build(
+        Plan.of({"dataset": "digits", "sources": [{**source, "counts": {"1": 6}}], "batch": 32}),
+        dataset=some,
+    )
+    new = provenance(again)["parent"][n:]
+    made_by = generators(again)[n:]
+    assert np.array_equal(made_by == "a run", new % 2 == 1) and (made_by == "a run").any()
+    leaving = Leaving(again, door.DoorConfig(near=False), KeptMemory())
+    assert len(leaving.runs["a run"]) == (origin == "synthetic").sum() + (new % 2).sum()
 
 
 # --- What a run has learned from --------------------------------------------------------------------------------------

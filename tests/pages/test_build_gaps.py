@@ -10,6 +10,7 @@ import pytest
 
 from core import datasets, jobs
 from core.building import Plan
+from core.kinds import build
 
 
 @pytest.fixture
@@ -42,7 +43,13 @@ def test_what_is_missing_is_said_and_sliders_move_the_plan(visit, starved, spawn
     assert "31 items would join" in seen.texts("caption")
     seen.set(build__gaps__budget=12).calm()
     assert seen.widget("build.gaps.n.2").value == 12
+    plan = {"dataset": "starved", "sources": [{"kind": "real", "each": 3}]}
+    other = build.start(Plan.of(plan), "from elsewhere")  # is not shown here
+    spawned.clear()
+    assert not any("build.gaps.job" in key for key in seen.run().keys())
     seen.press("build.gaps.build").calm()
+    assert any("build.gaps.job" in key for key in seen.keys())
+    assert other.id not in spawned
     (job,) = (jobs.get(id) for id in spawned)
     plan = Plan.read(job.config["build"]["plan"])
     assert (plan.sources[0].kind, dict(plan.sources[0].counts)) == ("augmented", {"c": 12})

@@ -18,6 +18,7 @@ from core.building.version import kinds, roots
 from core.catalog import UserError
 from core.datasets import Dataset, evenly
 from core.datasets.dataset import assemble
+from core.ground.watch import UNWATCHED, Watch
 
 
 def acts(pipeline: Any) -> bool:
@@ -122,15 +123,23 @@ class Experiment:
     Args:
         dataset, config: What is asked of which images.
         split: The held-out images that judge; whoever only chooses takes ``valid``, and leaves ``test`` unseen.
+        watch: May end a training that is not ours.
 
     Raises:
         UserError: As :func:`check`.
     """
 
-    def __init__(self, dataset: Dataset, config: ExperimentConfig, split: str = "test") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ExperimentConfig,
+        split: str = "test",
+        watch: Watch = UNWATCHED,
+    ) -> None:
         from core import augment
 
         check(dataset, config)
+        self.watch = watch
         self.dataset, self.config = dataset, config
         self.real, self.kinds, self.roots = real(dataset), kinds(dataset), roots(dataset)
         assert dataset.y is not None

@@ -14,7 +14,7 @@ from core.building.improve.mending import Change
 from core.building.plan import Plan
 from core.datasets import Dataset
 from core.ground.stats import mean_of_few
-from core.ground.writing import many, percent
+from core.ground.writing import many, percent, percents
 
 TITLES = {
     "pace": "Baseline",
@@ -41,6 +41,8 @@ class Improved:
         plans: By title; each adds a source to the one before.
         fit_steps: Optimiser steps of the referee.
         test: The bench of the proof.
+        plain: What a referee reaches on the validation images without anything added: how many images these are, and
+            the accuracy of each pair in percent; None where nothing was compared.
         accuracies, robust: Of the proof, by what a referee has learned from, of each pair in percent.
     """
 
@@ -54,6 +56,7 @@ class Improved:
     plans: list[tuple[str, Plan]] = field(default_factory=list)
     fit_steps: int = 0
     test: Experiment | None = None
+    plain: tuple[int, list[float]] | None = None
     accuracies: dict[str, list[float]] = field(default_factory=dict)
     robust: dict[str, list[float]] = field(default_factory=dict)
 
@@ -82,8 +85,9 @@ class Improved:
             "verdict": verdict,
             "sentence": sentence,
             "effect": None if whole is None else whole.record(),
-            "before": self._mean(names[0]) if names else None,
-            "after": self._mean(names[-1]) if len(names) > 1 else None,
+            "baseline": self._baseline(),
+            "before": self._mean(self.accuracies[names[0]]) if names else None,
+            "after": self._mean(self.accuracies[names[-1]]) if len(names) > 1 else None,
             "robust": None if hard is None else hard.record(),
             "n_test": None if self.test is None else len(self.test.test),
             "steps": self.steps,
@@ -103,8 +107,21 @@ class Improved:
         names = list(self.robust)
         return Effect.of(self.robust[names[0]], self.robust[names[-1]]) if len(names) > 1 else None
 
-    def _mean(self, name: str) -> dict[str, Any]:
-        found = mean_of_few(self.accuracies[name])
+    def _baseline(self) -> dict[str, Any] | None:
+        """Gives what was reached on the validation images without anything added."""
+        return None if self.plain is None else self._mean(self.plain[1]) | {"images": self.plain[0]}
+
+    def _reached(self) -> str:
+        base = self._baseline()
+        if base is None:
+            return ""
+        n = f"{base['images']:,} validation images, {many(base['n'], 'pair')}"
+        if base["low"] is None:
+            return f": {percent(base['mean'] / 100)} right on {n}, too few for an interval"
+        return f": {percent(base['mean'] / 100)} right ({percents(base['low'] / 100, base['high'] / 100)}) on {n}"
+
+    def _mean(self, accuracies: list[float]) -> dict[str, Any]:
+        found = mean_of_few(accuracies)
         sure = found.n > 1
         low, high = (found.low, found.high) if sure else (None, None)
         return {"mean": found.value, "low": low, "high": high, "n": found.n}
@@ -114,7 +131,10 @@ class Improved:
         done = {step["name"]: step for step in self.steps}
         if whole is None or "prove" not in done or self.test is None:
             if "save" in done and self.version is None:
-                return "nothing", "Nothing was found that helps, so the dataset stays as it is."
+                return (
+                    "nothing",
+                    f"Nothing was found that helps, so the dataset stays as it is{self._reached()}.",
+                )
             return "", ""
         n = f"{len(self.test.test):,} test images"
         change = f"{percent(whole.before / 100)} before, {percent(whole.after / 100)} after on {n}: {whole.sentence}"

@@ -215,6 +215,7 @@ class Improvement(Improved):
         built = {title: self._built(plan, watch) for title, plan in tried}
         table = self._compared(bench, built, watch, CHOICES)
         plain = table.pop("")
+        self.plain = len(bench.test), plain
         gains = {title: Effect.of(plain, reached) for title, reached in table.items()}
         best = max(gains, key=lambda title: gains[title].value)
         shown = "; ".join(
@@ -266,6 +267,8 @@ class Improvement(Improved):
         table = self._compared(bench, {"": known, title: version}, watch, CHOICES, plain=False)
         if len(table[title]) < 2:
             raise _LeftOut("There was time for a single comparison, too few to choose by.")
+        if not self.plans and self.plain is None:
+            self.plain = len(bench.test), table[""]
         gain = Effect.of(table[""], table[title])
         on = (
             f"{given:,} samples of the run {run} passed the gate, and changed the accuracy by {gain.value:+.1f} points "

@@ -332,7 +332,6 @@ def offer(
     """Says what the plan costs, and offers to build it or to take it away."""
     from core import augment, datasets
     from core.building.proposal import proposal
-    from core.kinds import build
 
     if not given.sum():
         st.caption("Nothing would join. Add items, or choose what there should be.")
@@ -356,9 +355,10 @@ def offer(
     shell.press(
         right,
         "Build it",
-        build.start,
+        start,
         plan,
         title,
+        name,
         type="primary",
         key=f"{KEY}.build",
         icon=":material/construction:",
@@ -381,13 +381,20 @@ def offer(
         costs = cost(plan.text(), dataset.fingerprint, dataset)
         said = f"{costs['added']:,} items would join, {costs['images']:,} in all, {costs['megabytes']:.1f} MB."
         st.caption(shell.plain(" ".join([said, *costs["notes"]])))
-    mine = [each for each in jobs.listing("build") if each.config["dataset"]["name"] == name]
-    if mine:
-        watch(mine[0].id)
+    here = {each.id for each in jobs.listing("build")}
+    if (id := st.session_state.get(f"{KEY}.started.{name}")) in here:
+        watch(id)
+
+
+def start(plan: Any, title: str, name: str) -> None:
+    """Submits the build, and keeps which one it is: others of this dataset are not shown here."""
+    from core.kinds import build
+
+    st.session_state[f"{KEY}.started.{name}"] = build.start(plan, title).id
 
 
 def watch(id: str) -> None:
-    """Shows how the newest build of this dataset stands, until it has ended."""
+    """Shows how the build that was started here stands, until it has ended."""
     shell.live(_watched, 1 if jobs.get(id).active else None, id)
 
 

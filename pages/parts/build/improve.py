@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, kinds
-from core.ground.writing import duration, percent
+from core.ground.writing import duration, many, percent
 from pages.parts import form, shell
 from pages.parts.data import load, mending
 from pages.parts.job import panel
@@ -133,6 +133,10 @@ def answer(result: Mapping[str, Any]) -> None:
     st.markdown(f"### :{colour}[{icon}] {shell.plain(result['sentence'])}")
     effect, before, after = (result[name] for name in ("effect", "before", "after"))
     if effect is None:
+        if base := result.get("baseline"):
+            st.metric("As it is", percent(base["mean"] / 100))
+            n = f"n = {base['images']:,} validation images, {many(base['n'], 'pair')}"
+            st.caption(f"{_interval(base, '%')}, {n}")
         return
     n = f"n = {result['n_test']:,} test images, {effect['n']} pairs"
     places = st.columns(4)
