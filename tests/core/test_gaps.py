@@ -210,6 +210,34 @@ def test_halves_of_one_set_do_not_drift_and_a_corrupted_half_does(here, toy):
         drift.sides(toy(60), toy(60), DriftConfig())
 
 
+def test_copies_of_one_picture_are_on_one_side_and_count_once(here, toy):
+    rng = np.random.default_rng(0)
+    plain = toy(160, size=8, classes=1)
+    x = np.asarray(plain.x).repeat(4, 0)  # each with three slightly changed copies
+    x = np.clip(
+        x + rng.integers(-3, 4, x.shape) * (np.arange(640) % 4 > 0)[:, None, None, None], 0, 255
+    )
+    parent = np.where(np.arange(640) % 4, np.arange(640) // 4 * 4, -1)
+    attributes = {"origin": np.where(parent < 0, "real", "augmented"), "parent": parent}
+    splits = {"train": np.arange(640), "valid": np.arange(0), "test": np.arange(0)}
+    version = datasets.assemble(
+        x.astype(np.uint8), None, (), splits, name="many", attributes=attributes
+    )
+    a, b = drift.sides(version, version, DriftConfig())
+    assert not np.isin(a.units, b.units).any()
+    assert len(np.unique(a.units)) == len(np.unique(b.units)) == 80  # families, none of them torn
+    assert a.once.sum() == b.once.sum() == 80
+    found = drift.drift(version, version, DriftConfig())
+    assert found.whole.kid and found.whole.auc
+    assert found.whole.kid.low <= 0 <= found.whole.kid.high
+    assert found.whole.auc.low <= 0.5 <= found.whole.auc.high
+    assert found.whole.moved is False
+    against = drift.drift(
+        version, plain, DriftConfig()
+    )  # what it was made from has the same pictures
+    assert against.same == 160
+
+
 # --- Rounds -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -105,7 +106,12 @@ def test_drift_is_measured_at_once_and_a_model_as_a_job(visit, starved, spawned,
     seen = visit("build", **{"build.view": "drift", "data": "starved"}).calm()
     assert "No drift can be seen from starved to other images of starved" in seen.texts()
     seen.set(build__drift__corruption="contrast").calm()
-    assert "other images of starved with contrast 3 differs" in seen.texts()
+    assert "Other images of starved with contrast 3 differs" in seen.texts()
     assert "Cannot tell (fewer than 30 images of a side): c." in seen.texts("caption")
+    drawn = seen.widget("build.drift.corruption")
+    assert "Gaussian noise" in drawn.options and "JPEG compression" in drawn.options
+    datasets.save("younger", dataclasses.replace(starved, parent="starved"))
+    younger = visit("build", **{"build.view": "drift", "data": "younger"}).calm()
+    assert younger.widget("build.drift.against.younger").value == "starved"
     setting(view_only=1)
     assert visit("build", **{"build.view": "gaps", "data": "starved"}).widget("build.adapt.start").disabled  # fmt: skip
