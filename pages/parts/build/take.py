@@ -19,6 +19,7 @@ from core.kinds.export import FOLDER
 from pages.parts import job as job_panel
 from pages.parts import shell, table
 from pages.parts.data import versions
+from pages.parts.glossary import explained
 
 MOST = 500 * 2**20  # bytes of a download: it is in memory while it is sent
 _held: Cache[list[door.Refusal]] = Cache(8)
@@ -40,7 +41,12 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
 
 def leave(dataset: Any) -> dict[str, str]:
     """Says what holds the dataset at the door, and takes the reasons of whoever lets it out; gives both as values."""
-    st.markdown("**At the door**")
+    st.markdown(
+        "**At the door**",
+        help=explained(
+            "What is looked at before a dataset leaves: licences, consent, marks.", "Door"
+        ),
+    )
     purpose = st.segmented_control(
         "It leaves for",
         list(PURPOSES),
