@@ -10,6 +10,7 @@ import numpy as np
 from core.building.glance import Glance, chosen
 from core.building.version import COLUMNS, provenance
 from core.datasets import Dataset
+from core.datasets.attributes import unknown
 from core.datasets.dataset import assemble
 from core.ground.watch import UNWATCHED, Watch
 
@@ -28,7 +29,7 @@ def _attributes(dataset: Dataset) -> list[str]:
     for name, values in (dataset.attributes or {}).items():
         if name in (*COLUMNS, "group", "picture", "id") or not real.any():
             continue
-        kinds = len(np.unique(values[real]))
+        kinds = len(np.unique(values[real & ~unknown(dataset.attributes or {}, name)]))
         # nor the class itself, told a second time
         again = dataset.y is not None and np.array_equal(values[real], dataset.y[real])
         if kinds > 1 and not again and (kinds <= MOST_VALUES or values.dtype.kind in "iuf"):
@@ -94,7 +95,7 @@ def embedded(dataset: Dataset, extractor: str, watch: Watch = UNWATCHED) -> tupl
 def axis(
     dataset: Dataset, name: str, points: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Gives the place of each item on an axis, (N,), and the names of the places."""
+    """Gives the place of each item on an axis, (N,), -1 where it is not known, and the names of the places."""
     if name == "class":
         assert dataset.y is not None
         return dataset.y, list(dataset.classes)
@@ -104,15 +105,16 @@ def axis(
         return code, [f"kind {k + 1}" for k in range(int(code.max()) + 1)]
     assert dataset.attributes is not None
     values = dataset.attributes[name]
-    kinds = np.unique(values)
+    known = ~unknown(dataset.attributes, name)
+    kinds = np.unique(values[known])
     if len(kinds) <= MOST_VALUES:
         texts = [f"{name}={kind}" for kind in kinds.tolist()]
-        return np.searchsorted(kinds, values), texts
-    numbers = values.astype(float)
-    low, high = np.nanquantile(numbers[real] if len(real) else numbers, [1 / 3, 2 / 3])
-    code = np.where(np.isnan(numbers), 3, (numbers > low).astype(int) + (numbers > high))
+        return np.where(known, np.searchsorted(kinds, values), -1), texts
+    numbers = np.where(known, values.astype(float), np.nan)
+    low, high = np.nanquantile(numbers[real] if known[real].any() else numbers, [1 / 3, 2 / 3])
+    code = np.where(known, (numbers > low).astype(int) + (numbers > high), -1)
     texts = [f"{name} to {low:.3g}", f"{name} {low:.3g} to {high:.3g}", f"{name} from {high:.3g}"]
-    return code.astype(np.int64), [*texts, f"{name} unknown"][: int(max(2, code.max())) + 1]
+    return code.astype(np.int64), texts
 
 
 def clusters(points: np.ndarray, real: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from core.building.version import COLUMNS
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.datasets.attributes import unknown
 from core.datasets.columns import MOST_VALUES
 from core.ground.stats import Estimate, proportion
 from core.ground.watch import UNWATCHED, Watch
@@ -67,7 +68,7 @@ def groups(dataset: Dataset) -> Iterator[tuple[str, str, np.ndarray]]:
     """Lists the groups of a dataset: by what, which one, and its items, bool (N,).
 
     An attribute with more than :data:`core.datasets.columns.MOST_VALUES` values, and one of measured numbers, makes no
-    groups.
+    groups; an item of which one is not known is in none of it.
     """
     if dataset.y is not None:
         for number, name in enumerate(dataset.classes):
@@ -82,7 +83,7 @@ def groups(dataset: Dataset) -> Iterator[tuple[str, str, np.ndarray]]:
             continue
         if dataset.y is not None and np.array_equal(values, dataset.y):
             continue  # the class once more
-        kinds = np.unique(values)
+        kinds = np.unique(values[~unknown(dataset.attributes or {}, column)])
         if not 2 <= len(kinds) <= MOST_VALUES:
             continue
         names = called.get(column, ())

@@ -15,9 +15,10 @@ from core.building.gate import REASONS
 from core.building.makers import Row, Work, makers
 from core.building.optout import without
 from core.building.plan import Plan, PlannedSource
-from core.building.version import COLUMNS, ORIGINS, padded, provenance
+from core.building.version import COLUMNS, ORIGINS, lengthened, provenance
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.datasets.attributes import unknown
 from core.datasets.dataset import assemble, digests, split_by_content, together
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
@@ -290,15 +291,15 @@ def _assembled(dataset: Dataset, splits: Mapping[str, np.ndarray], **changes: An
 
 def _joined(plan: Plan, start: Dataset, mix: _Mix, moved: bool) -> Dataset:
     """Puts the new items behind those of the dataset, for training; ``moved`` if some of these were left out."""
-    count, more = len(start), len(mix.rows)
+    count, more, known = len(start), len(mix.rows), start.attributes or {}
     attributes = {
-        name: _lengthened(column, mix, name)
-        for name, column in (start.attributes or {}).items()
+        name: _lengthened(column, mix, name, unknown(known, name))
+        for name, column in known.items()
         if name not in COLUMNS
     }
     for name in RIGHTS:  # of items of another dataset, also where nobody has said it of those here
-        if name not in attributes and any(name in known for _, known in mix.attributes):
-            attributes[name] = _lengthened(np.full(count, ""), mix, name)
+        if name not in attributes and any(name in theirs for _, theirs in mix.attributes):
+            attributes[name] = _lengthened(np.full(count, ""), mix, name, np.zeros(count, bool))
     columns = provenance(start)
     for name, column in columns.items():
         values = [row[COLUMNS.index(name)] for row in mix.rows]
@@ -328,18 +329,21 @@ def _joined(plan: Plan, start: Dataset, mix: _Mix, moved: bool) -> Dataset:
     )
 
 
-def _lengthened(column: np.ndarray, mix: _Mix, name: str) -> np.ndarray:
+def _lengthened(column: np.ndarray, mix: _Mix, name: str, unsaid: np.ndarray) -> np.ndarray:
     """Adds to an attribute that of the new items: a copy's is its parent's, but for numbers that were measured."""
     parents = np.array([row[1] for row in mix.rows], np.int64)
-    more = padded(column[:0], len(parents))
+    more, told = np.zeros(len(parents), column.dtype), np.zeros(len(parents), bool)
     if column.dtype.kind != "f":
-        more = np.where(parents >= 0, column[parents], more)
+        told = parents >= 0
+        more = np.where(told, column[parents], more)
     for first, known in mix.attributes:
         if name in known and (known[name].dtype.kind == column.dtype.kind):
-            told = known[name]
-            more = more.astype(np.result_type(more, told))
-            more[first : first + len(told)] = told
-    return np.concatenate([column, more])
+            values = known[name]
+            more = more.astype(np.result_type(more, values))
+            more[first : first + len(values)] = values
+            told[first : first + len(values)] = True
+    whole = column.dtype.kind == "i"
+    return lengthened(column, more, told, whole and bool((column[~unsaid] < 0).any()))
 
 
 @contextmanager

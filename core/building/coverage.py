@@ -137,7 +137,7 @@ class Coverage:
     Attributes:
         axes: What the slices are made of.
         slices: In the order of their values.
-        of: The slice of each item of the dataset, (N,).
+        of: The slice of each item of the dataset, (N,); -1 of one whose attributes are not known.
         points: Where each item lies to the extractor, float32 (N, d).
         failures: What was joined.
         notes: What is to be said of all.
@@ -201,8 +201,6 @@ def coverage(
     names = _axes(dataset, config)
     train, held = dataset.splits["train"], dataset.splits[config.reference]
     held = held[is_real(dataset)[held]]
-    nameless = unnamed(dataset, names)[train]
-    train = train[~nameless]
     if not len(train):
         raise UserError(
             f"{dataset.name} has no training image, and only those are counted. Choose another dataset."
@@ -210,15 +208,20 @@ def coverage(
     watch.say("Looking at the images")
     points, note = embedded(dataset, config.extractor, watch)
     notes = [note] if note else []
-    if nameless.any():
-        notes.append(
-            f"{many(int(nameless.sum()), 'synthetic item')} not counted: nobody has said their attributes."
-        )
     codes, values = [], []
     for name in names:
         code, texts = axis(dataset, name, points, config.clusters, config.seed)
         codes.append(code)
         values.append(texts)
+    nameless = unnamed(dataset, names) | (np.min(codes, axis=0) < 0)
+    if (few := int(nameless[train].sum())) > 0:
+        notes.append(f"{many(few, 'item')} not counted: nobody has said their attributes.")
+    train, held = train[~nameless[train]], held[~nameless[held]]
+    if not len(train):
+        raise UserError(
+            f"{dataset.name} has no training image of which {' and '.join(names)} are known, and only those are "
+            "counted. Choose another dataset, or other axes."
+        )
     count = int(np.prod([len(texts) for texts in values]))
     if count > MOST_SLICES:
         raise UserError(
@@ -227,10 +230,10 @@ def coverage(
         )
     of = np.zeros(len(dataset), np.int64)
     for code, texts in zip(codes, values, strict=True):
-        of = of * len(texts) + code
+        of = of * len(texts) + code.clip(0)
     cells = list(itertools.product(*values))
     n, seen = (np.bincount(of[rows], minlength=count) for rows in (train, held))
-    errors = [_rates(each, of, count) for each in failures]
+    errors = [_rates(each, of, count, ~nameless) for each in failures]
     target, estimated = _targets(dataset, config, names, values, n, seen, errors, wanted)
     kept = np.flatnonzero((n > 0) | (seen > 0) | (target > 0.5 / len(train)))
     origin = provenance(dataset)["origin"]
@@ -258,7 +261,14 @@ def coverage(
         )
     place = np.full(count, -1)
     place[kept] = np.arange(len(kept))
-    return Coverage(tuple(names), tuple(slices), place[of], points, tuple(failures), tuple(notes))
+    return Coverage(
+        tuple(names),
+        tuple(slices),
+        np.where(nameless, -1, place[of]),
+        points,
+        tuple(failures),
+        tuple(notes),
+    )
 
 
 def _axes(dataset: Dataset, config: GapsConfig) -> list[str]:
@@ -272,9 +282,10 @@ def _axes(dataset: Dataset, config: GapsConfig) -> list[str]:
     return names or ["cluster"]
 
 
-def _rates(failure: Failure, of: np.ndarray, count: int) -> list[Estimate]:
-    tried = np.bincount(of[failure.index], minlength=count)
-    bad = np.bincount(of[failure.index[failure.failed]], minlength=count)
+def _rates(failure: Failure, of: np.ndarray, count: int, known: np.ndarray) -> list[Estimate]:
+    index, failed = failure.index, failure.failed
+    tried = np.bincount(of[index[known[index]]], minlength=count)
+    bad = np.bincount(of[index[failed & known[index]]], minlength=count)
     return [proportion(int(b), int(n)) for b, n in zip(bad, tried, strict=True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from core.building.axes import real_part
 from core.building.coverage import FEWEST
 from core.building.glance import NAME, choices, chosen
+from core.building.version import roots
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset, digests
 from core.datasets.dataset import together
@@ -79,7 +81,7 @@ class Shift:
         name: The class; ``all`` for all images.
         auc: How surely a classifier of origin tells the sides apart on images that it has not seen; 0.5 is chance.
         kid: Kernel distance (KID), 0 for equal distributions.
-        n: Images of each side.
+        n: Images of each side; in KID, copies of one picture count once.
         why: Why nothing is measured; empty where it is.
     """
 
@@ -134,18 +136,17 @@ class Drift:
         assert kid is not None
         n = " and ".join(f"{n:,}" for n in self.whole.n)
         how = (
-            f"a classifier tells them apart with an AUC of {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}] "
-            f"(0.5 is chance), KID {three(kid.value)} [{three(kid.low)}, {three(kid.high)}], n = {n}"
+            f"a classifier tells them apart with an AUC of {sure(auc)} (0.5 is chance), "
+            f"KID {three(kid.value)} [{three(kid.low)}, {three(kid.high)}], n = {n}"
         )
         if not self.whole.moved:
             return f"No drift can be seen from {self.a} to {self.b}: {how}."
         size = "a little" if auc.value < 0.7 else "clearly" if auc.value < 0.95 else "completely"
         most = [s for s in self.classes if s.moved and s.auc]
         worst = max(most, key=lambda s: s.auc.value if s.auc else 0, default=None)
-        tail = (
-            f" Most of all {worst.name} (AUC {worst.auc.value:.2f})." if worst and worst.auc else ""
-        )
-        return f"{self.b} differs {size} from {self.a}: {how}.{tail}"
+        tail = f" Most of all {worst.name} (AUC {sure(worst.auc)})." if worst and worst.auc else ""
+        other = self.b[0].upper() + self.b[1:] if " " in self.b else f"The dataset {self.b}"
+        return f"{other} differs {size} from {self.a}: {how}.{tail}"
 
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON."""
@@ -172,13 +173,15 @@ class Side:
         title: What it is.
         x: As a model sees them, float32 (N, …).
         names: The class of each, str (N,); None without labels.
-        units: What belongs together, uint64 (N,): equal pixels, members of a group.
+        units: What belongs together, uint64 (N,): equal pixels, members of a group, copies of one picture.
+        once: One image of each picture and its copies, bool (N,).
     """
 
     title: str
     x: Tensor
     names: np.ndarray | None
     units: np.ndarray
+    once: np.ndarray
 
     def __len__(self) -> int:
         return len(self.units)
@@ -235,7 +238,8 @@ def sides(dataset: Dataset, other: Dataset, config: DriftConfig) -> tuple[Side, 
 
         other.medium.require("corruptions")
         x = corrupt(x, config.corruption, config.severity, config.seed)
-        title += f" with {config.corruption.replace('_', ' ')} {config.severity}"
+        named = config.corruption.replace("_", " ").replace("jpeg", "JPEG")
+        title += f" with {named} {config.severity}"
     made = []
     for each, picked, marks, seen, called in (
         (dataset, rows[0], units[0], None, dataset.name),
@@ -243,12 +247,29 @@ def sides(dataset: Dataset, other: Dataset, config: DriftConfig) -> tuple[Side, 
     ):
         index = np.sort(picked)
         names = None if each.y is None else np.array(each.classes, dtype=str)[each.y[index]]
-        made.append(Side(called, each.images(index) if seen is None else seen, names, marks[index]))
+        order = rng.permutation(len(index))  # by chance, or most would be originals
+        once = np.zeros(len(index), bool)
+        once[order[np.unique(roots(each)[index][order], return_index=True)[1]]] = True
+        items = each.images(index) if seen is None else seen
+        made.append(Side(called, items, names, marks[index], once))
     return made[0], made[1]
 
 
 def _units(dataset: Dataset) -> np.ndarray:
-    return together(digests(np.asarray(dataset.x)), dataset.members)
+    """Gives what belongs together one hash; copies of a picture have that of the picture."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    units = together(digests(np.asarray(dataset.x)), dataset.members)
+    top = roots(dataset)
+    if (top == np.arange(len(top))).all():
+        return units
+    every, place = np.unique(units, return_inverse=True)
+    links = coo_array((np.ones(len(place)), (place, place[top])), shape=(len(every),) * 2)
+    family = connected_components(links, directed=False)[1][place]
+    named = np.full(family.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(named, family[top], units[top])
+    return named[family]
 
 
 def drift(dataset: Dataset, other: Dataset, config: DriftConfig, watch: Watch = UNWATCHED) -> Drift:
@@ -279,12 +300,16 @@ def drift(dataset: Dataset, other: Dataset, config: DriftConfig, watch: Watch = 
         n = (int(pick[0].sum()), int(pick[1].sum()))
         if min(n) < FEWEST:
             return Shift(name, None, None, n, f"cannot tell: fewer than {FEWEST} images of a side")
+        single = [flags & side.once for flags, side in zip(pick, (a, b), strict=True)]
+        if min(int(flags.sum()) for flags in single) < FEWEST:
+            why = f"cannot tell: fewer than {FEWEST} pictures of a side, not counting copies"
+            return Shift(name, None, None, n, why)
         # other's scores stand first: above 0.5 means that they look like the other side
         groups = (b.units[pick[1]], a.units[pick[0]])
         return Shift(
             name,
             _crossed(auc(scores[1][pick[1]], scores[0][pick[0]], groups)),
-            distances.kernel_distance(points[0][pick[0]], points[1][pick[1]]),
+            distances.kernel_distance(points[0][single[0]], points[1][single[1]]),
             n,
         )
 
@@ -305,6 +330,11 @@ def drift(dataset: Dataset, other: Dataset, config: DriftConfig, watch: Watch = 
             if side.names is not None
         ]
         shares = distances.class_difference(codes[0], codes[1], len(every), config.seed)
+    if not (a.once.all() and b.once.all()):
+        counted = " and ".join(f"{side.once.sum():,}" for side in (a, b))
+        notes.append(
+            f"Copies of one picture are kept together, and KID takes one of each: {counted} pictures."
+        )
     same = int(np.isin(np.unique(b.units), a.units).sum()) if not config.corruption else 0
     if same:
         notes.append(
@@ -390,23 +420,37 @@ def _looks(x: Tensor, pictures: bool) -> np.ndarray:
     return torch.cat(parts, 1).double().numpy()
 
 
+def sure(found: Estimate) -> str:
+    """Writes an AUC with its interval; what is not quite 1 does not become 1.00.
+
+    >>> sure(Estimate(0.9996, 0.9989, 0.9999, 90)), sure(Estimate(0.5, 0.41, 0.59, 90))
+    ('> 0.99 [0.99, 1]', '0.50 [0.41, 0.59]')
+    """
+    high = "1" if found.high >= 0.995 else f"{found.high:.2f}"
+    low = math.floor(found.low * 100) / 100 if found.low >= 0.995 else found.low
+    value = "> 0.99" if found.value >= 0.995 else f"{found.value:.2f}"
+    return f"{value} [{min(low, 0.99):.2f}, {high}]"
+
+
 def three(distance: float) -> str:
     """Writes a distance with three digits behind the point, 0.000 for what is nothing."""
     return f"{round(distance, 3) + 0.0:.3f}"
 
 
-def told(found: Drift) -> list[str]:
-    """Writes a comparison in lines."""
-    lines = [found.sentence]
-    for each in found.classes:
-        if each.auc is None or each.kid is None:
-            lines.append(f"  {each.name}: {each.why} (n = {each.n[0]} and {each.n[1]})")
+def told(record: Mapping[str, Any]) -> list[str]:
+    """Writes the record of a comparison in lines."""
+    lines = [record["sentence"]]
+    for each in record["classes"]:
+        auc, kid, (a, b) = each["auc"], each["kid"], each["n"]
+        if auc is None or kid is None:
+            lines.append(f"  {each['class']}: {each['why']} (n = {a} and {b})")
             continue
         lines.append(
-            f"  {each.name}: AUC {each.auc.value:.2f} [{each.auc.low:.2f}, {each.auc.high:.2f}], KID "
-            f"{three(each.kid.value)} [{three(each.kid.low)}, {three(each.kid.high)}], n = {each.n[0]} and {each.n[1]}"
+            f"  {each['class']}: AUC {sure(Estimate(auc['value'], auc['low'], auc['high'], b))}, KID "
+            f"{three(kid['value'])} [{three(kid['low'])}, {three(kid['high'])}], n = {a} and {b}"
         )
-    if found.shares is not None and math.isfinite(found.shares.value):
-        ends = f"[{percent(found.shares.low)}, {percent(found.shares.high)}]"
-        lines.append(f"Classes: {percent(found.shares.value)} {ends} would have to change theirs.")
-    return [*lines, *found.notes]
+    shares = record["shares"]
+    if shares is not None and shares["value"] is not None and math.isfinite(shares["value"]):
+        ends = f"[{percent(shares['low'])}, {percent(shares['high'])}]"
+        lines.append(f"Classes: {percent(shares['value'])} {ends} would have to change theirs.")
+    return [*lines, *record["notes"]]

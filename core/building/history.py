@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core import jobs, runs
-from core.building.version import provenance
+from core.building.version import generators, provenance
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.ground.stats import proportion
@@ -75,7 +75,7 @@ def privacy(dataset: Dataset) -> dict[str, Any]:
     """
     made = provenance(dataset)["run"].astype(str)
     promised = []
-    for id in np.unique(made):
+    for id in np.unique(np.concatenate([made, generators(dataset)])):
         if id:
             try:
                 promised.append(dict(runs.record(jobs.get(str(id))).get("privacy") or PRIVACY))

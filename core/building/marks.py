@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from core.building.version import ORIGINS, provenance
+from core.building.version import ORIGINS, generator, provenance
 from core.datasets import Dataset
 from core.ground import xmp
 
@@ -24,11 +24,14 @@ def source_type(origin: str, run: str = "", parameters: str = "") -> xmp.SourceT
     Args:
         origin: One of :data:`ORIGINS`.
         run: The run that had a part in it. Of an augmented item that is a generative one, since no other makes any.
-        parameters: How it was made, as JSON; the steps of a chain name the run that they ask.
+        parameters: How it was made, as JSON; the steps of a chain name the run that they ask, and an adversarial item
+            the run that made what was attacked.
     """
     if origin == "synthetic":
         return "trainedAlgorithmicMedia"
     if origin == "augmented" and (run or _asks(parameters)):
+        return "compositeWithTrainedAlgorithmicMedia"
+    if origin == "adversarial" and generator(parameters):
         return "compositeWithTrainedAlgorithmicMedia"
     return "algorithmicallyEnhanced" if origin in ORIGINS[1:] else None
 

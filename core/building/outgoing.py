@@ -21,7 +21,7 @@ from core.building.version import COLUMNS, origins, provenance
 from core.building.watermark import Watermark
 from core.datasets import Dataset
 from core.datasets.annotations import text
-from core.datasets.attributes import BEFORE
+from core.datasets.attributes import BEFORE, unknown
 from core.datasets.files import hidden
 from core.datasets.labels import LABEL
 from core.ground.watch import UNWATCHED, Watch
@@ -72,10 +72,11 @@ class Outgoing:
     def further(self) -> dict[str, np.ndarray]:
         """Gives what is known beside lineage, by the name of its column: int64, float64, bool or str (N,)."""
         found: dict[str, np.ndarray] = {}
-        for name, values in (self.dataset.attributes or {}).items():
-            if name in COLUMNS:
+        known = self.dataset.attributes or {}
+        for own, values in known.items():
+            if own in COLUMNS:
                 continue
-            name = text(name) or "column"
+            name = text(own) or "column"
             while (
                 name in _OURS
                 or name in found
@@ -84,6 +85,8 @@ class Outgoing:
                 name += BEFORE
             kind = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64}
             found[name] = np.asarray(values).astype(kind.get(values.dtype.kind, str))
+            if (unsaid := unknown(known, own)).any():  # in a file it is null or nan, never a number
+                found[name] = np.where(unsaid, np.nan, values.astype(np.float64))
         return found
 
     @cached_property

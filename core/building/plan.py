@@ -95,7 +95,7 @@ class Plan:
         seed: Of everything that is drawn.
         batch: Samples drawn at a time; another number may change the last bit of one.
         threads: Of the processor while it builds, for the same reason.
-        overrides: By the name of a check, the reason why it is passed over.
+        overrides: By the name of a check of :data:`OVERRIDES`, the reason why it is passed over.
         name: What the new dataset is called; no part of what it is.
     """
 
@@ -167,7 +167,7 @@ class Plan:
             seed=_whole(record.get("seed", 0), "seed", 0, 2**31 - 1),
             batch=_whole(record.get("batch", 200), "batch", 1, 10_000),
             threads=_whole(record.get("threads", 1), "threads", 1, 256),
-            overrides=_texts(record.get("overrides", {}), "overrides"),
+            overrides=_overrides(record.get("overrides", {})),
             name=_text(record.get("name", ""), "name", empty=True),
         )
 
@@ -269,6 +269,7 @@ _PLAN = (
     *("format", "version", "name", "dataset", "sources", "budget", "gate", "splits", "seed"),
     *("batch", "threads", "overrides"),
 )
+OVERRIDES = ("seen",)  # all other checks are asked when a dataset leaves
 _SOURCE = ("kind", "parameters", "each", "counts", "share", "shares", "where", "why")
 
 
@@ -330,6 +331,17 @@ def _text(value: Any, what: str, empty: bool = False) -> str:
     if not isinstance(value, str) or not (value or empty) or len(value) > 1000:
         raise UserError(f"{what} must be a text, got {value!r:.80}. Write one.")
     return value
+
+
+def _overrides(value: Any) -> dict[str, str]:
+    said = _texts(value, "overrides")
+    for name in said:
+        if name not in OVERRIDES:
+            raise UserError(
+                f"{unknown('check to override in a plan', name, OVERRIDES)} "
+                "Others are overridden at the door, when the dataset is exported."
+            )
+    return said
 
 
 def _texts(value: Any, what: str) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from core.datasets import Dataset
-from core.datasets.attributes import LINEAGE, ORIGINS
+from core.datasets.attributes import LINEAGE, ORIGINS, joined
 
 COLUMNS = LINEAGE
 _USUAL: Mapping[str, Any] = dict(zip(COLUMNS, ("real", -1, "", -1, ""), strict=True))
@@ -31,8 +32,32 @@ def provenance(dataset: Dataset) -> dict[str, np.ndarray]:
 def kinds(dataset: Dataset) -> np.ndarray:
     """Gives the kind of each item, text (N,): its origin, but ``joined`` for a real one of another dataset."""
     columns = provenance(dataset)
-    named = np.char.find(columns["parameters"].astype(str), '"dataset": ') >= 0
-    return np.where((columns["origin"] == "real") & named, "joined", columns["origin"])
+    return np.where(joined(columns["origin"], columns["parameters"]), "joined", columns["origin"])
+
+
+def generators(dataset: Dataset) -> np.ndarray:
+    """Gives the run whose model has made each item, or had a part in it, text (N,); empty where none has.
+
+    The run of an adversarial item is the attacked classifier; its parameters name the ``generator`` of what it was made
+    from, :func:`generator`.
+    """
+    columns = provenance(dataset)
+    made = columns["run"].astype(str).astype(object)
+    for row in np.flatnonzero(columns["origin"] == "adversarial"):
+        made[row] = generator(str(columns["parameters"][row]))
+    return made.astype(str)
+
+
+def generator(parameters: str) -> str:
+    """Reads from the parameters of an adversarial item, JSON, which run has made what it was made from."""
+    if '"generator"' not in parameters:
+        return ""
+    try:
+        said = json.loads(parameters)
+    except ValueError:
+        return ""
+    run = said.get("generator", "") if isinstance(said, dict) else ""
+    return run if isinstance(run, str) else ""
 
 
 def roots(dataset: Dataset) -> np.ndarray:
@@ -64,15 +89,35 @@ def origins(dataset: Dataset) -> dict[str, int]:
     return {name: int((column == name).sum()) for name in ORIGINS}
 
 
+def added(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Counts, by origin, the training items that were made (``n``), and the items that they go back to (``of``)."""
+    columns, train = provenance(dataset), dataset.splits["train"]
+    origin, root, found = columns["origin"], roots(dataset), {}
+    for name in ORIGINS[1:]:
+        rows = train[origin[train] == name]
+        if len(rows):
+            above = root[rows]
+            found[name] = {"n": len(rows), "of": len(np.unique(above[above != rows]))}
+    return found
+
+
 def changes(dataset: Dataset) -> Mapping[str, Any]:
     """Says what made a version different from its parent: the decisions or the plan, in plain values."""
     source: Mapping[str, Any] = dataset.source.get("origin", dataset.source)
     return {key: source[key] for key in ("changes", "build", "plan") if key in source}
 
 
-def padded(column: np.ndarray, more: int) -> np.ndarray:
-    """Lengthens a column for items that have no value of it."""
-    if column.dtype.kind in "US":
-        return np.concatenate([column, np.full(more, "")])
-    empty = np.nan if column.dtype.kind == "f" else 0
-    return np.concatenate([column, np.full(more, empty, column.dtype)])
+def lengthened(column: np.ndarray, more: np.ndarray, told: np.ndarray, signed: bool) -> np.ndarray:
+    """Adds to a column what is told of new items; others are unknown, :func:`core.datasets.attributes.unknown`.
+
+    Args:
+        column: Of the items so far, (N,).
+        more: Of the new ones, (n,), of the same kind; it counts where ``told``, (n,), says so.
+        told: Of which the value is known.
+        signed: Whether a negative number is a value of it.
+    """
+    if column.dtype.kind in "US" or told.all():
+        return np.concatenate([column, more])
+    if column.dtype.kind == "f" or signed:
+        return np.concatenate([column, np.where(told, more, np.nan)])
+    return np.concatenate([column.astype(np.int64), np.where(told, more.astype(np.int64), -1)])

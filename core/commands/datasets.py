@@ -118,7 +118,13 @@ def _look(arguments: argparse.Namespace) -> None:
     values = parse(arguments.set)
     preview = datasets.preview(values, arguments.name)
     lines = [f"format: {preview.format}"] if preview.format else []
-    lines += [f"{preview.pictures:,} pictures; {len(preview.refused):,} other files"]
+    lines += [f"{preview.pictures:,} pictures" + (f"; {preview.beside}" if preview.beside else "")]
+    if preview.oblong:
+        lines.append(f"{preview.oblong:,} of them are not square: --set fit=crop or fit=pad.")
+    if preview.reach:
+        lines.append(
+            f"Annotated boxes of {preview.reach:,} of them reach into what a crop cuts off."
+        )
     for reading in preview.readings:
         mark = "taken" if reading["kind"] == preview.taken else "or   "
         lines.append(f"{mark} {reading['kind']:<8} {reading['sentence']}")

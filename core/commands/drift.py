@@ -38,13 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     choice = {"dataset": arguments.dataset}
     checked = kinds.configure("drift", choice, values)
     config = drift.DriftConfig.of(checked["drift"], "drift")
-    dataset = datasets.load(arguments.dataset, checked["dataset"]["config"])
-    found = drift.drift(dataset, drift.other_of(dataset, config), config, Terminal())
-    result: dict[str, Any] = found.record() | {"worth": None}
-    lines = drift.told(found)
-    if config.run:
+    if not config.run:
+        dataset = datasets.load(arguments.dataset, checked["dataset"]["config"])
+        found = drift.drift(dataset, drift.other_of(dataset, config), config, Terminal())
+        result: dict[str, Any] = found.record() | {"worth": None}
+        lines = drift.told(result)
+    else:
         job = ended(kinds.submit("drift", choice, values, who="command line"))
         result = (job.result() or {}) | {"job": job.id}
+        lines = drift.told(result) if "classes" in result else []
         worth = result.get("worth")
         for row in worth["rows"] if worth else []:
             kid, floor = row["kid"], row["floor"]

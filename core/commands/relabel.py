@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="with --out: only the N images whose label the inspection doubts most",
+        help="with --out: only images whose label the inspection calls wrong or lists for a look, at most N",
     )
     parser.add_argument(
         "--image",

@@ -142,6 +142,7 @@ class Marked(Container):
             terms=own["terms"],
             group=CUT_FROM if boxes else own["group"],
             called="" if boxes else own["called"],
+            reach=made.reach,
         )
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from core.catalog import UserError
+from core.datasets.dataset import ONE_CLASS
 from core.datasets.labels import Malformed
 from core.ground import untrusted
 
@@ -212,12 +213,14 @@ class Cuts:
         refused: What is left out, with the reason.
         notes: What is worth knowing.
         more: What else is known of a picture, by its position, then by the name of the column.
+        reach: Whole pictures with a box that reaches into what a cut to the middle square takes away.
     """
 
     cuts: list[Cut] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     more: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    reach: int = 0
 
 
 def cut(
@@ -269,6 +272,7 @@ def cut(
             clipped += _parts(made, i, name, said[i], sides, least)
         else:
             _whole(made, i, name, said[i])
+            made.reach += any(_beyond(box, sides) for about in said[i] for box in about.boxes)
     made.cuts = [one._replace(sheet=told_by[one.picture]) for one in made.cuts]
     if clipped:
         made.notes.append(
@@ -305,9 +309,20 @@ def _whole(made: Cuts, i: int, name: str, said: Sequence[Annotated]) -> None:
         made.cuts.append(Cut(i, labels[0]))
     elif labels:
         some = ", ".join(labels[:4]) + (" …" if len(labels) > 4 else "")
-        made.refused.append((name, f"has {len(labels)} classes ({some}), and a picture has one"))
+        made.refused.append((name, f"has {len(labels)} classes ({some}){ONE_CLASS}"))
     else:
         made.refused.append((name, "has no class"))
+
+
+def _beyond(box: Box, sides: tuple[int, int]) -> bool:
+    """Tells whether a box reaches out of the middle square of a picture by more than a pixel."""
+    scale = sides if box.relative else (1, 1)
+    starts, lengths = (box.left, box.top), (box.width, box.height)
+    for side, start, length, by in zip(sides, starts, lengths, scale, strict=True):
+        edge = (side - min(sides)) / 2
+        if edge and (start * by < edge - 1 or (start + length) * by > side - edge + 1):
+            return True
+    return False
 
 
 def _parts(

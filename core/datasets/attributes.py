@@ -23,6 +23,31 @@ _LIMITS = Limits(characters=4_000_000, depth=20, values=100_000)
 _SAID = {"true": True, "false": False}
 
 
+def joined(origin: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """Tells which items are real ones of another dataset, bool (N,), by two columns of :data:`LINEAGE`."""
+    return (origin == "real") & (np.char.find(parameters.astype(str), '"dataset": ') >= 0)
+
+
+def unknown(attributes: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Tells of which items an attribute is not known, bool (N,).
+
+    A number is unknown where it is nan. A whole number, yes or no is unknown where it is below 0, unless one of the
+    dataset's own real items is below 0 as well: then that is a value. A sample that was not chosen by an attribute, and
+    an item of another dataset that has no such attribute, get -1 when they join, or nan where -1 would be a value.
+    """
+    values = attributes[name]
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    none = np.zeros(len(values), bool)
+    origin, said = attributes.get("origin"), attributes.get("parameters")
+    if values.dtype.kind != "i" or name in LINEAGE or origin is None or origin.dtype.kind != "U":
+        return none
+    own = origin == "real"
+    if said is not None and said.dtype.kind == "U":
+        own &= ~joined(origin, said)
+    return none if (values[own] < 0).any() else values < 0
+
+
 def parsed(cells: Sequence[str]) -> list[Any]:
     """Reads a column of texts as what all of them are: whole numbers, numbers, yes or no; else they stay texts.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from core.catalog import UserError, unknown
+from core.datasets.attributes import LINEAGE
+from core.datasets.attributes import unknown as unsaid
 from core.datasets.dataset import Dataset
 
 MOST_VALUES = 12  # of an attribute whose every value is a column
@@ -46,7 +48,8 @@ class Columns:
 def columns(dataset: Dataset) -> Columns:
     """Lists what a dataset knows about its images: a column per class, per number, and per value of a choice.
 
-    A choice whose first value means ``none`` is one column: whether there is any.
+    Of what is not known of an image no value is 1. A choice whose first value means ``none`` is one column: whether
+    there is any.
     """
     choices: dict[str, tuple[str, ...]] = {}  # what the values 0, 1, … of an attribute stand for
     if dataset.origin == "faces":
@@ -57,15 +60,19 @@ def columns(dataset: Dataset) -> Columns:
     if dataset.y is not None and len(dataset.classes) > 1:
         listed += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
     for name, values in (dataset.attributes or {}).items():
-        if values.dtype.kind not in "biuf" or (
-            dataset.y is not None and np.array_equal(values, dataset.y)
+        if (
+            name in LINEAGE
+            or values.dtype.kind not in "biuf"
+            or (dataset.y is not None and np.array_equal(values, dataset.y))
         ):
             continue
         if values.dtype.kind == "f":
             if np.isfinite(values).all() and values.std() > 1e-6:
                 listed.append((name, values, False, False))
             continue
-        kinds = np.unique(values)
+        kinds = np.unique(values[~unsaid(dataset.attributes or {}, name)])
+        if not len(kinds):
+            continue
         called = choices.get(name, tuple(map(str, range(int(kinds[-1]) + 1))))
         if len(kinds) < 2 or len(kinds) > MOST_VALUES or kinds[0] < 0 or kinds[-1] >= len(called):
             continue

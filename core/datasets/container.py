@@ -34,6 +34,7 @@ class Rows:
         called: What these values are, for example ``patient``; empty for the name of the column.
         chain: The usual augmentations of such pictures, a preset's name; empty for what suits any.
         given: What files were called that have another name here; tables beside them name them so.
+        reach: Pictures with an annotated box outside of their middle square.
         beside: Whether it says only columns, and folders and tables beside the pictures say classes and splits.
     """
 
@@ -48,6 +49,7 @@ class Rows:
     called: str = ""
     chain: str = ""
     given: Mapping[str, str] = field(default_factory=dict)
+    reach: int = 0
     beside: bool = False
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "valid", "test")
 FEWEST = 8  # images that make a dataset
+ONE_CLASS = (
+    ", and a picture has one"  # how the reason ends for which one with several classes is left out
+)
 Consent = Literal["unknown", "given", "not needed", "withdrawn"]  # of the people on the images
 
 
@@ -44,6 +47,8 @@ class Preview:
         format: What they come in, for people: ``Parquet``; empty for pictures in folders or a ZIP.
         knobs: Names of the choices that only this format has.
         group: The column whose values keep items in one split unless another is chosen; empty for none.
+        oblong: Pictures that are not square.
+        reach: Pictures with an annotated box that reaches into what a cut to a square takes away.
     """
 
     pictures: int
@@ -60,6 +65,17 @@ class Preview:
     format: str = ""
     knobs: tuple[str, ...] = ()
     group: str = ""
+    oblong: int = 0
+    reach: int = 0
+
+    @property
+    def beside(self) -> str:
+        """Says how much is left out, of what kind; empty where nothing is."""
+        several = sum(why.endswith(ONE_CLASS) for _, why in self.refused)
+        others = len(self.refused) - several
+        parts = [f"{many(several, 'picture')} with several classes"] * (several > 0)
+        parts += [many(others, "other file")] * (others > 0)
+        return f"left out: {' and '.join(parts)}" if parts else ""
 
 
 @dataclass(frozen=True, kw_only=True)

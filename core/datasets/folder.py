@@ -33,6 +33,7 @@ from core.datasets.dataset import (
     together,
 )
 from core.datasets.files import shown
+from core.datasets.layout import Reading
 from core.datasets.own import square
 from core.datasets.pictures import KINDS, SUFFIXES, Span
 from core.datasets.plan import FolderConfig, FolderPlan, Picture, opened, plan, planned, prepare
@@ -41,6 +42,8 @@ from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import many
 
 CLASSES = 1000  # at most
+FEW = 3  # held-out images of a class; with fewer, a note says so
+TRAINS = 0.8  # of the expected training images of a class; with fewer, a note says so
 _LISTED = 1000  # refused files that are listed by name
 _GLANCE = 30_000_000  # pixels that a preview decodes to find the largest value
 _FOLDERS = 200  # folders whose meaning is listed by name
@@ -70,7 +73,7 @@ def preview(config: FolderConfig) -> Preview:
             {
                 "kind": reading.kind,
                 "sentence": shown(reading.sentence),
-                "notes": [shown(note) for note in reading.notes],
+                "notes": [shown(note) for note in [*reading.notes, *_expected(reading, config)]],
                 "folders": [
                     {"folder": name, "taken_as": kind}
                     for name, kind in _shown(reading.folders[:_FOLDERS])
@@ -102,7 +105,33 @@ def preview(config: FolderConfig) -> Preview:
         ones=ones,
         largest=largest if deep or ones else None,
         samples=tuple((shown(name), pixels) for name, pixels in samples),
+        oblong=sum(picture.header.width != picture.header.height for picture in tree.pictures),
+        reach=source.rows.reach if source.rows else 0,
     )
+
+
+def _expected(reading: Reading, config: FolderConfig) -> list[str]:
+    """Says which classes are so small that few of their pictures will be held out, where splits are drawn."""
+    sizes = Counter(name for _, name, _ in reading.placed if name is not None)
+    given = {split for _, _, split in reading.placed}
+    shares = {"validation": config.valid_share, "the test": config.test_share}
+    drawn = {name: share for i, (name, share) in enumerate(shares.items(), 1) if i not in given}
+    small = [
+        (n, name) for name, n in sizes.items() if any(n * share < FEW for share in drawn.values())
+    ]
+    if not small:
+        return []
+    n, name = min(small)
+    about = " and ".join(f"{n * share:.1f} for {split}" for split, share in drawn.items())
+    rest = (
+        f" {len(small) - 1:,} more {'class is' if len(small) == 2 else 'classes are'} as small."
+        if len(small) > 1
+        else ""
+    )
+    return [
+        f"Class {name!r} has {many(n, 'picture')}: by the shares about {about}, by chance more, fewer or none.{rest} "
+        "More pictures, or larger shares under Advanced, give each class more to be judged by."
+    ]
 
 
 def _some_of(tree: FolderPlan) -> list[Picture]:
@@ -255,9 +284,10 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         trains=_trains(attributes, keys),
     )
     notes += _class_notes(keys, y, classes, splits, group or "image")
+    shares = {"valid": config.valid_share, "test": config.test_share}
+    drawn = {name: share for name, share in shares.items() if SPLITS.index(name) not in given}
+    notes += _small_notes(y, classes, splits, drawn)
     if members is not None:
-        shares = {"valid": config.valid_share, "test": config.test_share}
-        drawn = {name: share for name, share in shares.items() if SPLITS.index(name) not in given}
         notes += group_notes(group, members, splits, drawn)
     notes += [
         f"There is no image for {split}" + (": the set is too small." if 0 in given else ".")
@@ -386,6 +416,35 @@ def _class_notes(
     if missing := [classes[i] for i in np.setdiff1d(y, trained)]:
         notes.append(f"{_some('class', missing)} without an image for training.")
     return notes
+
+
+def _small_notes(
+    y: np.ndarray | None,
+    classes: tuple[str, ...],
+    splits: Mapping[str, np.ndarray],
+    drawn: Mapping[str, float],
+) -> list[str]:
+    """Says which classes got few images for training, validation or the test, where the splits were drawn."""
+    if y is None or not drawn:
+        return []
+    counts = {name: np.bincount(y[rows], minlength=len(classes)) for name, rows in splits.items()}
+    every = np.bincount(y, minlength=len(classes))
+    small = counts["train"] < TRAINS * (1 - sum(drawn.values())) * every
+    for name in drawn:
+        small |= counts[name] < FEW
+    listed = np.flatnonzero(small & (every > 1))
+    if not len(listed):
+        return []
+    said = [
+        f"{classes[i]!r} has {counts['train'][i]:,} training, {counts['valid'][i]:,} validation and "
+        f"{counts['test'][i]:,} test images of {every[i]:,}"
+        for i in listed[:3]
+    ]
+    more = f", and {len(listed) - 3:,} more classes have as few" if len(listed) > 3 else ""
+    return [
+        f"Class {'; '.join(said)}{more}: too few to judge a class by. Import with more images, or with another Test "
+        "or Validation share under Advanced."
+    ]
 
 
 def _too_few(name: str, read: int, refused: list[tuple[str, str]]) -> UserError:

@@ -41,7 +41,7 @@ def experiment(task: Task) -> Iterator[dict[str, Any]]:
     from core.building.experiment.arms import arms
 
     config = trials.ExperimentConfig.of(task.config("experiment"), "experiment")
-    whole = trials.Experiment(task.dataset(), config)
+    whole = trials.Experiment(task.dataset(), config, watch=task)
     done: dict[tuple[int, int, str], float] = {}
     synthetic: list[dict[str, Any]] = []
     for record in files.Log(task.path).read()[0]:  # a resumed one keeps what it has

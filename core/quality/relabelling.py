@@ -84,7 +84,7 @@ class Answers:
 
 
 def doubtful(dataset: Dataset, count: int) -> list[int]:
-    """Lists the images whose label an inspection doubts most, at most so many.
+    """Lists the images that an inspection names for their label, called wrong or for a look; at most so many.
 
     Raises:
         UserError: If it was not inspected, or labels could not be judged.
@@ -97,8 +97,9 @@ def doubtful(dataset: Dataset, count: int) -> list[int]:
             f"Which labels of {dataset.name} are in doubt is not known. Inspect it first (What is wrong?, or "
             f"python -m core inspect {dataset.name}), or take all images."
         )
-    order = np.argsort(-np.nan_to_num(doubt, nan=-1.0), kind="stable")
-    return [int(i) for i in order[:count] if doubt[i] > 0]
+    assert found is not None
+    named = [issue.image for issue in found.issues if issue.kind in ("label", "doubt")]
+    return sorted(dict.fromkeys(named), key=lambda i: -np.nan_to_num(doubt[i], nan=-1.0))[:count]
 
 
 def layout(dataset: Dataset) -> str:

@@ -47,6 +47,15 @@ def names() -> list[str]:
     return list(_KINDS)
 
 
+def title(name: str) -> str:
+    """Writes a corruption's name for people.
+
+    >>> title("gaussian_noise"), title("jpeg_compression")
+    ('Gaussian noise', 'JPEG compression')
+    """
+    return name.replace("_", " ").capitalize().replace("Jpeg", "JPEG")
+
+
 def corrupt(
     x: Images, name: str, severity: int, seed: int = 0, ids: Sequence[int] | Tensor | None = None
 ) -> Images:

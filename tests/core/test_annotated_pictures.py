@@ -527,3 +527,25 @@ def test_what_is_left_out_of_a_long_file_is_counted():
         sum(int(what.partition(" ")[0]) for what, _ in sheet.all_refused()[annotations.NAMED :])
         == 100
     )
+
+
+def test_a_look_says_how_many_pictures_a_crop_would_cut_into(tmp_path):
+    from core import datasets
+
+    wide = {f"images/{i:02}.png": png(np.zeros((16, 24), np.uint8) + i) for i in range(10)}
+    boxes = [[0, 0, 8, 8]] * 3 + [[4, 0, 16, 16]] * 7  # a crop keeps columns 4 to 20
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i:02}.png", "width": 24, "height": 16} for i in range(10)
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 3, "bbox": box} for i, box in enumerate(boxes)
+        ]
+        + [{"id": 20, "image_id": 9, "category_id": 7, "bbox": [8, 2, 8, 8]}],
+    }
+    text = json.dumps(content).encode()
+    path = put(tmp_path / "wide.zip", {**wide, "annotations.json": text, "readme.txt": b"a"})
+    seen = datasets.preview({"path": str(path)})
+    assert (seen.oblong, seen.reach) == (9, 3)
+    assert seen.beside == "left out: 1 picture with several classes and 1 other file"

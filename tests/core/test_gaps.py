@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from core import datasets, jobs, worker
+from core import datasets, jobs, runs, worker
 from core.__main__ import main
 from core.building import axes, drift, set_measures, shares
 from core.building.adaptive import AdaptConfig, Adaptive
@@ -17,6 +18,7 @@ from core.building.adaptive_result import gained, result
 from core.building.coverage import Failure, GapsConfig, coverage
 from core.building.drift import DriftConfig
 from core.catalog import UserError
+from core.commands import drift as command
 from core.datasets.optout import kept
 from core.ground import stats
 
@@ -83,6 +85,11 @@ def test_slices_of_class_attribute_and_cluster_hold_every_training_image_once(he
     third = coverage(starved, GapsConfig(by="weight"))
     assert len(third.slices) == 3
     assert np.ptp([s.n for s in third.slices]) <= 2  # a number is counted in thirds
+    weight = np.where(np.arange(len(starved)) % 5, starved.attributes["weight"], np.nan)
+    some = dataclasses.replace(starved, attributes={**starved.attributes, "weight": weight})
+    left = coverage(some, GapsConfig(by="weight"))
+    assert [s.target for s in left.slices] == [1 / 3] * 3  # what is not known has no target
+    assert "not counted: nobody has said their attributes" in left.notes[-1]
 
 
 def test_what_failed_is_counted_in_the_slices_and_asked_for_by_its_rate(here, starved):
@@ -203,6 +210,34 @@ def test_halves_of_one_set_do_not_drift_and_a_corrupted_half_does(here, toy):
         drift.sides(toy(60), toy(60), DriftConfig())
 
 
+def test_copies_of_one_picture_are_on_one_side_and_count_once(here, toy):
+    rng = np.random.default_rng(0)
+    plain = toy(160, size=8, classes=1)
+    x = np.asarray(plain.x).repeat(4, 0)  # each with three slightly changed copies
+    x = np.clip(
+        x + rng.integers(-3, 4, x.shape) * (np.arange(640) % 4 > 0)[:, None, None, None], 0, 255
+    )
+    parent = np.where(np.arange(640) % 4, np.arange(640) // 4 * 4, -1)
+    attributes = {"origin": np.where(parent < 0, "real", "augmented"), "parent": parent}
+    splits = {"train": np.arange(640), "valid": np.arange(0), "test": np.arange(0)}
+    version = datasets.assemble(
+        x.astype(np.uint8), None, (), splits, name="many", attributes=attributes
+    )
+    a, b = drift.sides(version, version, DriftConfig())
+    assert not np.isin(a.units, b.units).any()
+    assert len(np.unique(a.units)) == len(np.unique(b.units)) == 80  # families, none of them torn
+    assert a.once.sum() == b.once.sum() == 80
+    found = drift.drift(version, version, DriftConfig())
+    assert found.whole.kid and found.whole.auc
+    assert found.whole.kid.low <= 0 <= found.whole.kid.high
+    assert found.whole.auc.low <= 0.5 <= found.whole.auc.high
+    assert found.whole.moved is False
+    against = drift.drift(
+        version, plain, DriftConfig()
+    )  # what it was made from has the same pictures
+    assert against.same == 160
+
+
 # --- Rounds -----------------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +313,13 @@ def test_the_commands_say_what_is_missing_what_drifted_and_what_rounds_gain(
     moved = run("drift", "starved", "--corruption", "brightness", "--severity", 5, "--json")
     assert moved["whole"]["moved"]
     assert moved["worth"] is None
+    with monkeypatch.context() as only:  # with a model the job alone measures
+        only.setattr(drift, "drift", lambda *given: pytest.fail("measured twice"))
+        only.setattr(runs, "find", lambda id, generator: SimpleNamespace(id=id))
+        only.setattr(command.kinds, "submit", lambda *given, **more: None)
+        job = SimpleNamespace(id="job", result=lambda: moved)
+        only.setattr(command, "ended", lambda submitted: job)
+        assert run("drift", "starved", "--run", "any", "--json") == moved | {"job": "job"}
     words = [f"adapt.{name}={value}" for name, value in TINY.items()]
     rounds = run("adapt", "starved", "--pairs", 1, "--json", *itertools.chain(*(("--set", w) for w in words)))  # fmt: skip
     assert rounds["done"]

@@ -817,3 +817,30 @@ def test_a_run_whose_folder_is_gone_is_refused_at_once_and_stays_as_it_is(
 def test_an_id_that_is_no_text_is_a_sentence(capsys, id, words):
     assert main([*words, id]) == 2
     assert capsys.readouterr().err.startswith("error: There is no ")
+
+
+def test_a_class_with_few_held_out_images_is_told_before_and_after(tmp_path):
+    sizes = {"round": 60, "triangle": 12}
+    names = [f"{name}/{i}.png" for name, n in sizes.items() for i in range(n)]
+    path = put(tmp_path / "shapes.zip", tree(*names))
+    seen = datasets.preview({"path": str(path)})
+    (before,) = [note for note in seen.readings[0]["notes"] if "by the shares" in note]
+    assert "'triangle' has 12 pictures: by the shares about 1.2 for validation and 2.4" in before
+    found = load(path)
+    assert found.y is not None
+    y = found.y == found.classes.index("triangle")
+    counts = {name: int(y[rows].sum()) for name, rows in found.splits.items()}
+    (after,) = [note for note in found.notes if "too few to judge" in note]
+    assert (
+        f"Class 'triangle' has {counts['train']} training, {counts['valid']} validation and "
+        f"{counts['test']} test images of 12: " in after
+    )
+    assert "'round'" not in before + after
+
+
+def test_splits_that_the_folders_give_are_no_matter_of_shares(tmp_path):
+    path = put(tmp_path / "a.zip", tree(*some("train/a train/b valid/a valid/b test/a test/b", 2)))
+    assert not [note for note in load(path).notes if "too few" in note]
+    seen = datasets.preview({"path": str(path)})
+    (read,) = [reading for reading in seen.readings if reading["kind"] == seen.taken]
+    assert read["splits"] and "by the shares" not in str(read)

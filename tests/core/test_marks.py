@@ -80,6 +80,7 @@ def test_pillow_and_an_xml_parser_find_the_words_of_the_iptc_in_a_png():
         ("augmented", RUN, "", "compositeWithTrainedAlgorithmicMedia"),
         ("augmented", "", '"step" is no JSON', "algorithmicallyEnhanced"),
         ("adversarial", RUN, "", "algorithmicallyEnhanced"),
+        ("adversarial", RUN, '{"generator": "a run"}', "compositeWithTrainedAlgorithmicMedia"),
     ],
 )
 def test_the_source_type_follows_from_the_origin_and_from_what_had_a_part_in_it(

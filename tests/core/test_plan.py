@@ -15,10 +15,16 @@ import pytest
 
 from core import building, datasets, fitted, jobs, kinds, runs, worker
 from core.__main__ import main
-from core.building import GateConfig, Plan, door, expected, history, makers, optout, pinned
+from core.building import GateConfig, Plan, bias, door, expected, history, makers, optout, pinned
+from core.building.coverage import GapsConfig, coverage
+from core.building.door.leaving import Leaving
+from core.building.door.memory import KeptMemory
 from core.building.gate import on_manifold
+from core.building.outgoing import Outgoing
+from core.building.version import generators, provenance
 from core.catalog import UserError
 from core.datasets import optout as listed
+from core.datasets.attributes import unknown
 from core.ground import sheets
 from core.kinds import build as building_kind
 
@@ -56,7 +62,7 @@ def test_a_plan_is_the_same_after_json_whatever_it_says():
             "budget": rng.choice([None, 7]),
             "seed": rng.randrange(2**31),
             "gate": {"tries": rng.randrange(1, 9)},
-            "overrides": some(lambda: "asked"),
+            "overrides": rng.choice([{}, {"seen": "asked"}]),
         })  # fmt: skip
         again = Plan.read(plan.text())
         assert again == plan and again.hash == plan.hash
@@ -79,6 +85,7 @@ def test_a_plan_is_the_same_after_json_whatever_it_says():
         ({"dataset": "x", "sources": [augmented(each=True)]}, "each of source 1 must be a whole number"),
         ({"dataset": "x", "sources": [augmented(share=2)]}, "share of source 1 must be a number from 0 to 1"),
         ({"dataset": "x", "sources": [augmented(each=None)]}, "each of source 1 must be a whole number: only"),
+        ({"dataset": "x", "overrides": {"licence": "asked"}}, "There is no check to override in a plan 'licence'"),
         ({"dataset": "x", "gate": {"manifolds": 3}}, "There is no parameter of gate 'manifolds'"),
     ],
 )  # fmt: skip
@@ -239,6 +246,34 @@ def test_a_slice_and_a_reason_go_with_every_item(toy):
     assert {json.loads(said)["why"] for said in made.attributes["parameters"][60:]} == {"rare"}
 
 
+def test_what_nobody_has_said_of_an_item_is_unknown_and_no_value(toy):
+    base, other = toy(60), toy(90)
+    side = (np.arange(60) % 2).astype(np.uint8)
+    known = {"hat": side == 1, "side": side, "sign": side.astype(int) * 2 - 1}
+    own = datasets.assemble(base.x, base.y, base.classes, base.splits, attributes=known, name="own")
+    datasets.save("other", other)
+    source = {"kind": "real", "parameters": {"dataset": "other"}, "each": 5}
+    made, _, _ = building.build(plan_of(own, source, augmented(each=1)), dataset=own)
+    new = made.attributes["origin"] == "real"
+    new[:60] = False
+    assert new.sum() == 10
+    for name in known:
+        assert np.array_equal(unknown(made.attributes, name), new)
+    found = bias.table(made)
+    sides = {row.value: row.n for row in found if row.column == "side"}
+    assert sides == {str(k): int((made.attributes["side"][~new] == k).sum()) for k in (0, 1)}
+    table = datasets.columns(made)
+    assert not table.values[new][:, table.index("side=1")].any()
+    counted = coverage(made, GapsConfig(by="side"))
+    said = made.attributes["side"][made.splits["train"]]
+    assert [s.n for s in counted.slices] == [(said == k).sum() for k in (0, 1)]
+    assert (counted.of[new] == -1).all() and "10 items not counted" in counted.notes[-1]
+    told = Outgoing(made).further["side"]
+    assert np.array_equal(np.isnan(told), new)
+    again, _, _ = building.build(plan_of(made, augmented(each=2)), dataset=made)
+    assert set(again.attributes["side"].tolist()) == {-1, 0, 1}
+
+
 def test_real_items_of_another_set_join_without_what_is_known_or_held_out(toy):
     base, other = toy(60), toy(90)
     held = base.splits["test"][:4]
@@ -313,6 +348,20 @@ def test_adversarial_items_fool_keep_their_labels_and_stay_within_eps(trained):
     said = opened.model(made.images(np.arange(n, len(made)))).argmax(1)
     assert (said != 1).all()
     assert set(rejected) <= {"harmless"}
+    assert not generators(made).any()
+    origin = np.where(np.arange(n) % 2, "synthetic", "real")
+    some = dataclasses.replace(
+        digits, attributes={"origin": origin, "run": np.where(np.arange(n) % 2, "a run", "")}
+    )
+    again, _, _ = building.build(
+        Plan.of({"dataset": "digits", "sources": [{**source, "counts": {"1": 6}}], "batch": 32}),
+        dataset=some,
+    )
+    new = provenance(again)["parent"][n:]
+    made_by = generators(again)[n:]
+    assert np.array_equal(made_by == "a run", new % 2 == 1) and (made_by == "a run").any()
+    leaving = Leaving(again, door.DoorConfig(near=False), KeptMemory())
+    assert len(leaving.runs["a run"]) == (origin == "synthetic").sum() + (new % 2).sum()
 
 
 # --- What a run has learned from --------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +19,7 @@ from core.building.experiment.arms import arms
 from core.building.experiment.worth import crossing, worth
 from core.catalog import UserError
 from core.datasets import assemble
+from core.ground.watch import Stopped, Watch
 from core.media import media
 
 TINY = {"per_class": "4", "steps": 20, "width": 4, "pairs": 6, "test_images": 50, "batch": 16}
@@ -326,6 +329,27 @@ def test_a_training_that_fails_says_why(trainer, function, values, said):
     with pytest.raises(UserError) as refused:
         trial.accuracy(trial.pupil(trial.subset(0, 4), 0))
     assert str(refused.value).startswith(said)
+
+
+def test_a_training_ends_with_the_work_that_asked_for_it(trainer, monkeypatch):
+    began = time.monotonic()
+
+    class Over(Watch):
+        def stopped(self) -> str:
+            return "Enough." if time.monotonic() - began > 0.2 else ""
+
+    children: list = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *a, **k: children.append(popen(*a, **k)) or children[-1]
+    )
+    trial = trainer("slow")
+    trial.watch, data = Over(), trial.subset(0, 4)
+    with pytest.raises(Stopped, match="Enough"):
+        trial.accuracy(trial.pupil(data, 0))
+    assert time.monotonic() - began < 10
+    (child,) = children
+    assert child.poll() is not None
 
 
 def test_a_training_must_be_named(toy):

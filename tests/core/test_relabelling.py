@@ -16,6 +16,7 @@ from core import datasets
 from core.__main__ import main
 from core.catalog import UserError
 from core.quality import decisions, relabelling
+from core.quality.check import Issue
 from core.quality.relabelling import OUT
 
 
@@ -181,12 +182,17 @@ def test_only_the_images_in_doubt_go_out_once_they_are_known(
     doubt = np.linspace(0, 1, 24).astype(np.float32)
     doubt[20] = np.nan
     job = type("Job", (), {"active": False, "result": lambda self: found})()
-    found = type("Found", (), {"scores": {"doubt": doubt}})()
+    listed = [(2, "doubt"), (9, "doubt"), (23, "label"), (22, "near")]
+    issues = [Issue(i, 1.0, "", kind=kind) for i, kind in listed]
+    found = type("Found", (), {"scores": {"doubt": doubt}, "issues": issues})()
     monkeypatch.setattr(relabelling, "newest", lambda dataset: job)
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tasks"] == 3
     tasks = json.loads((tmp_path / "tasks/tasks.json").read_text())
-    assert [task["data"]["row"] for task in tasks] == [23, 22, 21]
+    assert [task["data"]["row"] for task in tasks] == [23, 9, 2]
+    assert relabelling.doubtful(datasets.load("birds"), 2) == [23, 9]
+    issues.clear()
+    assert relabelling.doubtful(datasets.load("birds"), 100) == []
 
 
 def test_what_cannot_go_out_or_come_back_is_said(toy, here, tmp_path, capsys):

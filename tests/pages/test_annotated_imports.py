@@ -9,7 +9,7 @@ import pytest
 
 from core import datasets
 from tests.core.test_annotated_pictures import coco_of, pictures
-from tests.core.test_imports import put
+from tests.core.test_imports import png, put
 
 
 def opened(visit, content, name):
@@ -86,3 +86,16 @@ def test_a_column_of_a_table_can_be_chosen_and_a_wrong_one_is_told_beside_it(vis
     seen.widget(control(seen, ".label")).set_value("wether")
     assert "must be a column of 'things.csv': site, weather" in seen.run().errors[0]
     assert seen.widget("data.import").disabled
+
+
+def test_the_size_is_told_before_and_pad_is_a_choice_where_most_pictures_are_oblong(
+    visit, tmp_path
+):
+    wide = {f"{i}.png": png(np.full((8, 20), 9 * i, np.uint8)) for i in range(10)}
+    seen = opened(visit, put(tmp_path / "wide.zip", wide).read_bytes(), "wide.zip")
+    assert "scaled to 32 × 32 pixels (at most 128)" in seen.texts("caption")
+    assert "10 of them are not square: crop cuts their edges off" in seen.texts("caption")
+    seen.set(data__folder__size=16, data__folder__fit="pad").calm()
+    seen.press("data.import").calm()
+    made = datasets.load("wide")
+    assert made.size == 16 and made.x[:, :, 0].min() == 255  # the white that was added

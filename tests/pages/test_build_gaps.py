@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from core import datasets, jobs
 from core.building import Plan
+from core.kinds import build
 
 
 @pytest.fixture
@@ -41,11 +43,39 @@ def test_what_is_missing_is_said_and_sliders_move_the_plan(visit, starved, spawn
     assert "31 items would join" in seen.texts("caption")
     seen.set(build__gaps__budget=12).calm()
     assert seen.widget("build.gaps.n.2").value == 12
+    plan = {"dataset": "starved", "sources": [{"kind": "real", "each": 3}]}
+    other = build.start(Plan.of(plan), "from elsewhere")  # is not shown here
+    spawned.clear()
+    assert not any("build.gaps.job" in key for key in seen.run().keys())
     seen.press("build.gaps.build").calm()
+    assert any("build.gaps.job" in key for key in seen.keys())
+    assert other.id not in spawned
     (job,) = (jobs.get(id) for id in spawned)
     plan = Plan.read(job.config["build"]["plan"])
     assert (plan.sources[0].kind, dict(plan.sources[0].counts)) == ("augmented", {"c": 12})
     assert plan.sources[0].why["c"].startswith("gap: c has 4 items, 3.8 % where 33.3 % is wanted")
+
+
+def test_a_plan_stays_when_its_view_is_left_and_another_dataset_begins_with_its_own(
+    visit, starved, spawned
+):
+    x, train = starved.x, starved.splits["train"]
+    more = np.concatenate([starved.splits["valid"], train[starved.y[train] == 1]])
+    even = {**starved.splits, "train": train[starved.y[train] != 1], "valid": more}
+    datasets.save("other", datasets.assemble(x, starved.y, starved.classes, even, name="other"))
+    seen = visit("build", **{"build.view": "gaps", "data": "starved"}).calm()
+    seen.set(build__gaps__budget=12).set(build__gaps__n__0=3).calm()
+    seen.at.session_state["build.view"] = "mix"
+    seen.run().calm()
+    seen.at.session_state["build.view"] = "gaps"
+    seen.run().calm()
+    assert seen.widget("build.gaps.budget").value == 12
+    assert "15 items would join" in seen.texts("caption")
+    seen.press("build.gaps.fill").calm()
+    assert seen.widget("build.gaps.budget").value == 31
+    assert "31 items would join" in seen.texts("caption")
+    seen.set(build__gaps__budget=12, data="other").calm()
+    assert seen.widget("build.gaps.budget").value != 12
 
 
 def test_rounds_are_started_with_the_values_of_the_page(visit, starved, spawned):
@@ -76,7 +106,12 @@ def test_drift_is_measured_at_once_and_a_model_as_a_job(visit, starved, spawned,
     seen = visit("build", **{"build.view": "drift", "data": "starved"}).calm()
     assert "No drift can be seen from starved to other images of starved" in seen.texts()
     seen.set(build__drift__corruption="contrast").calm()
-    assert "other images of starved with contrast 3 differs" in seen.texts()
+    assert "Other images of starved with contrast 3 differs" in seen.texts()
     assert "Cannot tell (fewer than 30 images of a side): c." in seen.texts("caption")
+    drawn = seen.widget("build.drift.corruption")
+    assert "Gaussian noise" in drawn.options and "JPEG compression" in drawn.options
+    datasets.save("younger", dataclasses.replace(starved, parent="starved"))
+    younger = visit("build", **{"build.view": "drift", "data": "younger"}).calm()
+    assert younger.widget("build.drift.against.younger").value == "starved"
     setting(view_only=1)
     assert visit("build", **{"build.view": "gaps", "data": "starved"}).widget("build.adapt.start").disabled  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from core import datasets, jobs, runs
-from core.building.version import provenance
+from core.building.version import generators, provenance
 from core.catalog import Config, Entry, Registry, UserError, knob, parse
 from core.datasets import Dataset
 from core.datasets.dataset import digests
@@ -140,8 +140,8 @@ class Leaving:
     @functools.cached_property
     def runs(self) -> dict[str, np.ndarray]:
         """The items that a run has made, or had a part in, by its id, int64 (n,) each; none of attacked classifiers."""
-        run, made = self.columns["run"].astype(str), self.origin != "adversarial"
-        return {str(id): np.flatnonzero((run == id) & made) for id in np.unique(run[made]) if id}
+        run = generators(self.dataset)
+        return {str(id): np.flatnonzero(run == id) for id in np.unique(run) if id}
 
     def job(self, id: str) -> jobs.Job | None:
         """Finds a run; None where it is not here any more."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,14 @@ from core.building.experiment.referees import Bench, Pupil
 from core.catalog import UserError
 from core.datasets import Dataset
 from core.ground import scratch
+from core.ground.watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 EXAMPLE = "Write package.module:fit, for example mytraining.small:fit."
 COPIES = 10  # changed copies of each image that a chain gives to a training, at most
+LOOK = 0.3  # seconds after which one looks again whether it is wanted still
 CALLER = Path(__file__).with_name("caller.py")
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -50,13 +54,15 @@ def taught(bench: Bench, data: Dataset, pair: int, transform: Any, order: int) -
 
     Raises:
         UserError: If it cannot be called, fails, takes too long, or answers something else.
+        Stopped: If the watch of the bench says so; the process is ended.
     """
     import torch
 
     x, y = shown(data, bench.config, transform, bench.seed(pair, order))
 
     def predict(seen: Tensor) -> Tensor:
-        named = _answers(bench.config, x, y, seen.numpy(), len(data.classes), bench.seed(pair))
+        given = x, y, seen.numpy(), len(data.classes), bench.seed(pair)
+        named = _answers(bench.config, *given, bench.watch)
         return torch.as_tensor(named)
 
     return Pupil(predict)
@@ -79,8 +85,43 @@ def shown(data: Dataset, config: Any, transform: Any, seed: int) -> tuple[np.nda
     return x.numpy(), np.tile(data.y, copies)
 
 
+def _called(folder: Path, home: str, seconds: float, watch: Watch) -> tuple[int, str]:
+    """Runs the process until it ends; gives its exit code, and what it wrote to its errors.
+
+    Raises:
+        TimeoutError: If it takes longer.
+        Stopped: If somebody asked for the end; it is over then.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-P", str(CALLER), str(folder)],
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0:
+                watch.check()
+                with suppress(subprocess.TimeoutExpired):
+                    _, errors = process.communicate(timeout=min(left, LOOK))
+                    return process.returncode, errors
+            raise TimeoutError
+        finally:
+            process.kill()  # nothing where it has ended
+
+
 def _answers(
-    config: Any, x: np.ndarray, y: np.ndarray, seen: np.ndarray, classes: int, seed: int
+    config: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    seen: np.ndarray,
+    classes: int,
+    seed: int,
+    watch: Watch,
 ) -> np.ndarray:
     name = config.trainer
     with scratch.temporary() as folder:
@@ -89,26 +130,16 @@ def _answers(
         about["folder"] = config.trainer_folder or str(ROOT)
         (folder / "about.json").write_text(json.dumps(about), "utf-8")
         try:
-            done = subprocess.run(
-                [sys.executable, "-P", str(CALLER), str(folder)],
-                cwd=about["folder"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=config.trainer_seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
+            code, errors = _called(folder, about["folder"], config.trainer_seconds, watch)
+        except TimeoutError:
             raise UserError(
                 f"{name} was not done after {config.trainer_seconds:g} s with {len(x):,} images and {config.steps:,} "
                 "steps. Give it longer (experiment.trainer_seconds), or ask for fewer experiment.steps."
             ) from None
         said = folder / "said.npy"
-        if done.returncode or not said.exists():
-            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            why = lines[-1][:200].rstrip(".") if lines else f"it ended with {done.returncode}"
+        if code or not said.exists():
+            lines = [line.strip() for line in errors.splitlines() if line.strip()]
+            why = lines[-1][:200].rstrip(".") if lines else f"it ended with {code}"
             raise UserError(
                 f"{name} failed: {why}. It is called as fit(x, y, classes, seed, steps) and gives predict(x). "
                 "Call it in Python to see where."

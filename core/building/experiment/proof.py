@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from core import jobs
 from core.building.experiment.arms import ordered
+from core.building.experiment.config import ExperimentConfig
 from core.building.experiment.referees import referees
 from core.building.experiment.trial import real
 from core.building.version import kinds
@@ -62,6 +63,31 @@ def implied(dataset: Dataset) -> dict[str, Any]:
         "placebo": True,
         "per_class": ",".join(map(str, sizes)),
     }
+
+
+def along(dataset: Dataset, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Takes the largest size along where an arm stands at it alone: that of the items that a version has.
+
+    Returns:
+        The sizes as ``per_class`` has them, and a sentence where one was added.
+
+    Raises:
+        UserError: If the sizes are no list of numbers.
+    """
+    text = str(values["per_class"])
+    config = ExperimentConfig(per_class=text)
+    whole = any(values.get(arm.name) for arm in ordered() if arm.origins)
+    if dataset.y is None or not whole:
+        return text, ""
+    most = int(np.bincount(dataset.y[real(dataset)], minlength=1).max())
+    if config.sizes[-1] >= most:
+        return text, ""
+    said = (
+        f"All {most:,} real images of a class are taken along: what was added is measured beside all of them, and the "
+        "smaller numbers are of the real images alone."
+    )
+    sizes = config.sizes if len(config.sizes) < 8 else config.sizes[-7:]
+    return ",".join(map(str, [*sizes, most])), said
 
 
 def _made() -> list[str]:

@@ -18,6 +18,9 @@ from core.building.version import kinds, roots
 from core.catalog import UserError
 from core.datasets import Dataset, evenly
 from core.datasets.dataset import assemble
+from core.ground.watch import UNWATCHED, Watch
+
+FEWEST_TEST = 20  # images that can judge
 
 
 def acts(pipeline: Any) -> bool:
@@ -83,10 +86,11 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
             f"{dataset.name} has training images of {len(present)} class, and at least 2 are needed. "
             "Choose another dataset."
         )
-    if len(dataset.splits["test"]) < 20:
+    if len(dataset.splits["test"]) < FEWEST_TEST:
         raise UserError(
-            f"An experiment needs at least 20 test images, and {dataset.name} has {len(dataset.splits['test'])}. "
-            "Choose a larger dataset."
+            f"An experiment needs at least {FEWEST_TEST} test images, and {dataset.name} has "
+            f"{len(dataset.splits['test'])}. Import it again with a larger test share (Advanced, Test share), split "
+            'it anew by a plan with "splits": {"rule": "content", "test_share": 0.4}, or choose one with more images.'
         )
     if len(config.arms) < 2:
         raise UserError(
@@ -122,15 +126,23 @@ class Experiment:
     Args:
         dataset, config: What is asked of which images.
         split: The held-out images that judge; whoever only chooses takes ``valid``, and leaves ``test`` unseen.
+        watch: May end a training that is not ours.
 
     Raises:
         UserError: As :func:`check`.
     """
 
-    def __init__(self, dataset: Dataset, config: ExperimentConfig, split: str = "test") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ExperimentConfig,
+        split: str = "test",
+        watch: Watch = UNWATCHED,
+    ) -> None:
         from core import augment
 
         check(dataset, config)
+        self.watch = watch
         self.dataset, self.config = dataset, config
         self.real, self.kinds, self.roots = real(dataset), kinds(dataset), roots(dataset)
         assert dataset.y is not None

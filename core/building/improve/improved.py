@@ -9,12 +9,12 @@ from typing import Any
 from core.building.experiment import Cell, Experiment, hardness
 from core.building.experiment.arms import arms
 from core.building.improve.config import Deadline, ImproveConfig
-from core.building.improve.effect import Effect
+from core.building.improve.effect import FEWEST, Effect
 from core.building.improve.mending import Change
 from core.building.plan import Plan
 from core.datasets import Dataset
-from core.ground.stats import mean_of_few
-from core.ground.writing import many, percent
+from core.ground.stats import Estimate, mean_of_few
+from core.ground.writing import many, percent, percents
 
 TITLES = {
     "pace": "Baseline",
@@ -40,7 +40,11 @@ class Improved:
         changes: What was left out as wrong beyond doubt.
         plans: By title; each adds a source to the one before.
         fit_steps: Optimiser steps of the referee.
+        baseline: The share of the validation images that a short training names rightly, and its steps.
+        added: As :func:`added` counts in the new version.
         test: The bench of the proof.
+        plain: What a referee reaches on the validation images without anything added: how many images these are, and
+            the accuracy of each pair in percent; None where nothing was compared.
         accuracies, robust: Of the proof, by what a referee has learned from, of each pair in percent.
     """
 
@@ -53,7 +57,10 @@ class Improved:
     changes: list[Change] = field(default_factory=list)
     plans: list[tuple[str, Plan]] = field(default_factory=list)
     fit_steps: int = 0
+    baseline: tuple[Estimate, int] | None = None
+    added: dict[str, dict[str, int]] = field(default_factory=dict)
     test: Experiment | None = None
+    plain: tuple[int, list[float]] | None = None
     accuracies: dict[str, list[float]] = field(default_factory=dict)
     robust: dict[str, list[float]] = field(default_factory=dict)
 
@@ -82,13 +89,15 @@ class Improved:
             "verdict": verdict,
             "sentence": sentence,
             "effect": None if whole is None else whole.record(),
-            "before": self._mean(names[0]) if names else None,
-            "after": self._mean(names[-1]) if len(names) > 1 else None,
+            "baseline": self._baseline(),
+            "before": self._mean(self.accuracies[names[0]]) if names else None,
+            "after": self._mean(self.accuracies[names[-1]]) if len(names) > 1 else None,
             "robust": None if hard is None else hard.record(),
             "n_test": None if self.test is None else len(self.test.test),
             "steps": self.steps,
             "contributions": effects,
             "changes": self.changes,
+            "added": self.added,
             "plans": [[title, each.record()] for title, each in self.plans],
             "plan": None if plan is None else plan.record(),
             "plan_hash": None if plan is None else plan.hash,
@@ -103,10 +112,24 @@ class Improved:
         names = list(self.robust)
         return Effect.of(self.robust[names[0]], self.robust[names[-1]]) if len(names) > 1 else None
 
-    def _mean(self, name: str) -> dict[str, Any]:
-        found = mean_of_few(self.accuracies[name])
-        sure = found.n > 1
-        low, high = (found.low, found.high) if sure else (None, None)
+    def _baseline(self) -> dict[str, Any] | None:
+        """Gives what was reached on the validation images without anything added."""
+        return None if self.plain is None else self._mean(self.plain[1]) | {"images": self.plain[0]}
+
+    def _reached(self) -> str:
+        base = self._baseline()
+        if base is None:
+            return ""
+        n = f"{base['images']:,} validation images, {many(base['n'], 'pair')}"
+        if base["low"] is None:
+            return f": {percent(base['mean'] / 100)} right on {n}, too few for an interval"
+        return f": {percent(base['mean'] / 100)} right ({percents(base['low'] / 100, base['high'] / 100)}) on {n}"
+
+    def _mean(self, accuracies: list[float]) -> dict[str, Any]:
+        found = mean_of_few(accuracies)
+        low = high = None
+        if found.n >= FEWEST:
+            low, high = max(0.0, found.low), min(100.0, found.high)
         return {"mean": found.value, "low": low, "high": high, "n": found.n}
 
     def _verdict(self, whole: Effect | None) -> tuple[str, str]:
@@ -114,7 +137,12 @@ class Improved:
         done = {step["name"]: step for step in self.steps}
         if whole is None or "prove" not in done or self.test is None:
             if "save" in done and self.version is None:
-                return "nothing", "Nothing was found that helps, so the dataset stays as it is."
+                if self.plain is None and any(step.get("late") for step in self.steps):
+                    return "no time", self._late()
+                return (
+                    "nothing",
+                    f"Nothing was found that helps, so the dataset stays as it is{self._reached()}.",
+                )
             return "", ""
         n = f"{len(self.test.test):,} test images"
         change = f"{percent(whole.before / 100)} before, {percent(whole.after / 100)} after on {n}: {whole.sentence}"
@@ -128,6 +156,22 @@ class Improved:
         if hard is not None and hard.verdict in ("helps", "hurts"):
             more = f" Under attack it {hard.verdict}: {hard.sentence}"
         return whole.verdict, f"{start} {change}{more}"
+
+    def _late(self) -> str:
+        """Says that nothing was tried, what is known all the same, and how many minutes would do."""
+        said = "There was too little time to try anything, so the dataset stays as it is."
+        if self.baseline is not None:
+            right, steps = self.baseline
+            said += (
+                f" Baseline, after {steps} steps of training: {percent(right.value)} "
+                f"({percents(right.low, right.high)}) of {right.n:,} validation images are named rightly."
+            )
+        return f"{said} About {many(self.enough, 'minute')} would do."
+
+    @property
+    def enough(self) -> int:
+        """Minutes in which something can be tried, and a verdict be reached."""
+        raise NotImplementedError
 
     def _not_done(self, ended: bool) -> list[str]:
         """Says what was not done, and why."""

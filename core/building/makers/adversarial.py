@@ -9,6 +9,7 @@ import numpy as np
 
 from core.building.makers import Items, Row, Work, makers, spread
 from core.building.makers.synthetic import SHOWN
+from core.building.version import generators, provenance
 from core.catalog import Config, UserError, knob, parse
 from core.datasets import Dataset
 from core.ground.writing import many
@@ -92,6 +93,7 @@ def adversarial(config: AdversarialConfig, work: Work) -> Iterator[Items]:
 
     dataset = work.dataset
     assert dataset.y is not None
+    made = np.where(provenance(dataset)["origin"] == "real", "", generators(dataset))
     if config.classifier and not brought.holds(config.classifier):
         target = Target.of(classifiers.of_run(jobs.get(config.classifier), config.step or None))
         if target.classes != tuple(dataset.classes):
@@ -148,6 +150,7 @@ def adversarial(config: AdversarialConfig, work: Work) -> Iterator[Items]:
                             step=config.step,
                             change=round(float(moved[i]), 5),
                             taken_for=dataset.classes[int(said[i])] if fools[i] else "",
+                            **({"generator": run} if (run := str(made[part[i]])) else {}),
                         ),
                     )
                     for i in taken

@@ -11,7 +11,7 @@ from core import runs
 from core.building.makers import Items, Row, Work, makers, spread
 from core.building.marks import GENERATIVE
 from core.building.optout import allow_run
-from core.building.version import provenance
+from core.building.version import generators, provenance
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 
@@ -62,8 +62,8 @@ def augmented(config: AugmentedConfig, work: Work) -> Iterator[Items]:
     x = dataset.items(train)
     y = None if dataset.y is None else torch.as_tensor(dataset.y[train])
     chain = augment.Chain(pipeline, augment.Context(x, y, len(dataset.classes)))
-    known = provenance(dataset)  # a copy of a sample is one of its run, too
-    made = np.where(np.isin(known["origin"], ("synthetic", "augmented")), known["run"], "")
+    # a copy of a sample is one of its run, too
+    made = np.where(provenance(dataset)["origin"] == "real", "", generators(dataset))
     asks = [step for step in pipeline.steps if step.on and step.config.get("run")]
     asked = runs.find(asks[0].config["run"], generator=True).id if asks else ""
     done, rounds = 0, []

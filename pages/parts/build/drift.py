@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core import datasets, jobs, kinds
-from core.building.drift import Drift, DriftConfig, three
+from core.building.drift import Drift, DriftConfig, sure, three
 from core.datasets import Dataset
 from core.ground.cache import Cache
 from core.ground.writing import percent
@@ -21,7 +21,7 @@ _known: Cache[Drift] = Cache(16)
 
 def draw(dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> None:
     """Shows how far the other side lies, class by class, and what a model is worth on both."""
-    config = asked(name)
+    config = asked(dataset, name)
     with shell.guard():
         found = compared(dataset, config)
         st.markdown(f"**{shell.plain(found.sentence)}**")
@@ -36,22 +36,32 @@ def draw(dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> None:
         model(dataset, name, prepared, config)
 
 
-def asked(name: str) -> DriftConfig:
-    """Draws what the dataset is compared with."""
+def asked(dataset: Dataset, name: str) -> DriftConfig:
+    """Draws what the dataset is compared with: at first what it is a version of, where that is still there."""
+    from core.robustness import corruptions
+
     knobs = DriftConfig.knobs()
     others = [other for other in datasets.names() if other != name]
     against, corruption, severity, more = st.columns([2, 2, 1.4, 1], vertical_alignment="bottom")
     chosen = against.selectbox(
         "Compared with",
-        ["", *others],
-        key=f"{KEY}.against",
+        options := ["", *others],
+        index=options.index(dataset.parent) if dataset.parent in options else 0,
+        key=f"{KEY}.against.{name}",
         format_func=lambda other: (
             "other images of its own" if not other else shell.plain(datasets.describe(other).title)
         ),
         help="A second version, another site. Items must be of the same shape.",
     )
     with corruption:
-        what = form.control(knobs["corruption"], KEY)
+        what = st.selectbox(
+            knobs["corruption"].label,
+            knobs["corruption"].options,
+            key=f"{KEY}.corruption",
+            format_func=lambda kind: corruptions.title(kind) if kind else "none",
+            help=knobs["corruption"].help,
+            persist_state="session",
+        )
     with severity:
         how = st.slider(
             "How much",
@@ -153,11 +163,10 @@ def facts(found: Drift) -> None:
         )
     for note in found.notes:
         st.caption(shell.plain(note))
-    unsure = [each.name for each in found.classes if each.auc is None]
-    if unsure:
-        st.caption(
-            shell.plain(f"Cannot tell (fewer than 30 images of a side): {', '.join(unsure[:20])}.")
-        )
+    for why in dict.fromkeys(each.why for each in found.classes if each.auc is None):
+        unsure = [each.name for each in found.classes if each.why == why]
+        reason = why.removeprefix("cannot tell: ")
+        st.caption(shell.plain(f"Cannot tell ({reason}): {', '.join(unsure[:20])}."))
 
 
 def listed(found: Drift) -> None:
@@ -165,8 +174,7 @@ def listed(found: Drift) -> None:
     rows = [
         {
             "class": each.name,
-            "AUC": each.auc.value if each.auc else None,
-            "AUC, 95 %": f"{each.auc.low:.2f} to {each.auc.high:.2f}" if each.auc else each.why,
+            "AUC, 95 %": sure(each.auc) if each.auc else each.why,
             "KID": each.kid.value if each.kid else None,
             "KID, 95 %": f"{three(each.kid.low)} to {three(each.kid.high)}" if each.kid else None,
             "n": f"{each.n[0]:,} and {each.n[1]:,}",
@@ -178,7 +186,6 @@ def listed(found: Drift) -> None:
         hide_index=True,
         key=f"{KEY}.table",
         column_config={
-            "AUC": st.column_config.NumberColumn(format="%.2f"),
             "KID": st.column_config.NumberColumn(
                 format="%.3f", help="Kernel distance of the features: 0 for equal distributions."
             ),

@@ -112,12 +112,13 @@ def bring() -> None:
             nothing()
     elif shell.may_change():
         with right, shell.guard():
-            source, values = read_as(upload)
+            source = read_as(upload, values)
             with below, shell.guard():
                 wanted = datasets.free(typed)  # nothing speaks against it
     with st.expander("Advanced"):
         key = f"data.{source}"
-        values |= form.flat({key: datasets.config_of(source)}, omit=OF_UPLOAD | of_formats())[key]
+        omit = OF_UPLOAD | of_formats() | values.keys()
+        values |= form.flat({key: datasets.config_of(source)}, omit=omit)[key]
     pressed = pressing.button(
         "Import",
         type="primary",
@@ -387,6 +388,32 @@ def controls(preview: datasets.Preview, knobs: Mapping[str, Any], prefix: str) -
     return values
 
 
+def sized(preview: datasets.Preview, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Asks to which size pictures are scaled, and what becomes of those that are not square where it matters."""
+    key = f"data.{preview.source}"
+    matters = preview.reach or preview.oblong > preview.pictures / 2
+    size, fit = st.columns([1.4, 1], vertical_alignment="bottom")
+    with size:
+        values = {"size": form.control(knobs["size"], key)}
+    if matters:
+        with fit:
+            values["fit"] = form.control(knobs["fit"], key)
+    side, most = values["size"], knobs["size"].high
+    told = f"Every picture is scaled to {side} × {side} pixels (at most {most:g})."
+    if preview.oblong:
+        told += (
+            f" {preview.oblong:,} of them are not square: crop cuts their edges off, pad adds white ones"
+            + ("." if matters else " (Fit, under Advanced).")
+        )
+    if preview.reach:
+        told += (
+            f" Annotated boxes of {many(preview.reach, 'picture')} reach into what a crop cuts off: choose pad to "
+            "keep them whole."
+        )
+    st.caption(told)
+    return values
+
+
 def understood(
     upload: Upload, chosen: dict[str, Any]
 ) -> tuple[datasets.Preview, dict[str, Any], UserError | None]:
@@ -404,15 +431,14 @@ def understood(
     raise AssertionError
 
 
-def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
-    """Shows what an upload would become, and asks what it leaves open; gives its importer and the answers."""
+def read_as(upload: Upload, values: dict[str, Any]) -> str:
+    """Shows what an upload would become, and asks what it leaves open, into ``values``; gives its importer."""
     prefix = f"data.upload.{upload.mark}"  # of the answers, so that another file has its own
     preview, chosen, wrong = understood(upload, answered(prefix))
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
-        f"**{preview.pictures:,}** pictures"
-        + (f", and {many(others, 'other file')}" if others else "")
+        f"**{preview.pictures:,}** pictures" + (f"; {preview.beside}" if preview.beside else "")
     )
     about = st.container()
     left = [f"Left out: {shell.plain(f'{file} {why}')}" for file, why in preview.refused[:_NAMED]]
@@ -420,14 +446,15 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
         left.append(f"… and {others - _NAMED:,} more; all are named after the import.")
     if left:
         st.caption("  \n".join(left))
-    values = controls(preview, knobs, prefix)
+    values |= controls(preview, knobs, prefix)
+    values |= sized(preview, knobs)
     if preview.columns:
         # of a format that keeps patients together, another column can be chosen, and none cannot
         options = preview.columns if preview.group else ("", *preview.columns)
         columns = dataclasses.replace(knobs["group"], options=options, default=preview.group)
         values["group"] = form.control(columns, prefix)
     if not preview.readings:
-        return preview.source, values
+        return preview.source
     # another choice of folders begins with its own, too
     typed = [each for each in preview.readings if each["kind"] == "file"] if upload.typed else []
     of_folders = [chosen[name] for name in ("training", "group") if name in chosen]
@@ -459,4 +486,4 @@ def read_as(upload: Upload) -> tuple[str, dict[str, Any]]:
             f":material/info: {contents} The largest value of all pictures becomes white, unless another is given."
         )
         values["range"] = form.control(knobs["range"], prefix)
-    return preview.source, values
+    return preview.source

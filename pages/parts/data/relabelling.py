@@ -40,12 +40,16 @@ def out(dataset: Any) -> None:
         required=True,
         key="data.relabel.way",
         format_func=WAYS.__getitem__,
-        help="In doubt are the labels that an inspection (What is wrong?) finds improbable.",
+        help="In doubt are the labels that an inspection (What is wrong?) calls wrong or lists for a look; at most "
+        f"{FIRST}, the most improbable first.",
     )
     try:
         images = chosen(dataset, way)
     except UserError as error:
         st.caption(f":material/info: {shell.plain(str(error))}")
+        return
+    if not images:
+        st.caption(":material/info: The inspection lists no label as wrong or for a look.")
         return
     st.caption(
         f"{many(images, 'image')}. In Label Studio: make a project, paste `labelling.xml` under Labeling Setup → Code, "

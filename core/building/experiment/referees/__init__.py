@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from core.catalog import Entry, Registry
 from core.datasets import Dataset
+from core.ground.watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,10 +25,12 @@ class Bench(Protocol):
     Attributes:
         config: What was asked.
         dataset: Whose classes are told apart.
+        watch: May end a training that is not ours.
     """
 
     config: Any
     dataset: Dataset
+    watch: Watch
 
     def fit(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Any:
         """Trains the small net."""
