@@ -9,7 +9,8 @@ import numpy as np
 
 from core import datasets
 from core.__main__ import main
-from core.building import door
+from core.building import card, door
+from core.building.outgoing import Outgoing
 from core.datasets import optout
 from core.quality import decisions
 
@@ -54,3 +55,33 @@ def test_what_was_opted_out_of_stays_out_of_exports_and_versions_and_holds_nothi
     version = decisions.apply(mine, "next")
     assert len(version) == 57
     assert "2 images of these on the list of what must not be used" in " ".join(version.notes)
+
+
+def test_sizes_before_the_import_are_called_so_and_empty_where_there_was_none(toy):
+    plain = toy(60)
+    own = {
+        "picture": np.array(["a.png"] * 60),
+        "width": np.where(np.arange(60) < 50, 64, 0),
+        "height": np.full(60, 64),
+    }
+    dataset = datasets.assemble(
+        plain.x, plain.y, plain.classes, plain.splits, attributes=own, name="x"
+    )
+    further = Outgoing(dataset).further
+    assert "width" not in further and "height" not in further
+    assert further["height_before"].tolist() == [64] * 60
+    assert (
+        np.isnan(further["width_before"][50:]).all() and (further["width_before"][:50] == 64).all()
+    )
+
+
+def test_a_card_says_what_was_mended_and_a_licence_that_nobody_knows_has_no_green_ticks(toy):
+    mine = saved(toy, licence="", consent="not needed")
+    book = decisions.open(mine)
+    decisions.decide(mine, "exclude", [9], seen=book.version)
+    version = decisions.apply(mine, "next")
+    text = card.readme(version)
+    assert "Mended: Made from mine: 1 images left out" in text
+    unlooked: dict[str, str] = {}
+    door.check(version, door.DoorConfig(near=False), unlooked=unlooked)
+    assert {"spdx", "commercial"} <= unlooked.keys()
