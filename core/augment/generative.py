@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -56,9 +57,13 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
 
     Args:
         name: Of the step; ``neighbour`` needs a model that encodes and decodes.
-        dataset: Whose images are augmented; a run of its own training images comes first.
+        dataset: Whose images are augmented; runs of its own images come first, then those of its parents.
     """
-    own, others = [], []
+    own, kin, others = [], [], []
+    family, source = {dataset.name}, dataset.source
+    while isinstance(source, Mapping):  # its parents
+        family.add(str(source.get("name", "")))
+        source = source.get("origin")
     for run in runs.generators():
         try:
             record = runs.record(run)
@@ -70,8 +75,9 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
         if name == "neighbour" and not _encodes(run):
             continue
         same = record["dataset"]["fingerprint"] == dataset.fingerprint
-        (own if same else others).append(run)
-    return own + others
+        related = record["dataset"].get("name") in family
+        (own if same else kin if related else others).append(run)
+    return own + kin + others
 
 
 _encoders: dict[str, bool] = {}  # by family, whether its models encode

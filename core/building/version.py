@@ -89,6 +89,18 @@ def origins(dataset: Dataset) -> dict[str, int]:
     return {name: int((column == name).sum()) for name in ORIGINS}
 
 
+def added(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Counts, by origin, the training items that were made (``n``), and the items that they go back to (``of``)."""
+    columns, train = provenance(dataset), dataset.splits["train"]
+    origin, root, found = columns["origin"], roots(dataset), {}
+    for name in ORIGINS[1:]:
+        rows = train[origin[train] == name]
+        if len(rows):
+            above = root[rows]
+            found[name] = {"n": len(rows), "of": len(np.unique(above[above != rows]))}
+    return found
+
+
 def changes(dataset: Dataset) -> Mapping[str, Any]:
     """Says what made a version different from its parent: the decisions or the plan, in plain values."""
     source: Mapping[str, Any] = dataset.source.get("origin", dataset.source)

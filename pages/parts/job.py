@@ -86,13 +86,14 @@ def resume(place: Any, job: jobs.Job, key: str) -> None:
     )
 
 
-def panel(job: jobs.Job, key: str, help: str = "") -> None:
+def panel(job: jobs.Job, key: str, help: str = "", again: bool = True) -> None:
     """Shows how a job stands: its bar and its stop, or why it ended and how to go on.
 
     Args:
         job: As it was read for this run of the page.
         key: Start of the keys of the buttons.
         help: What becomes of what it has when it is stopped.
+        again: Whether it may be resumed; what would fail in the same way may not.
     """
     ended = not job.active and job.status != "finished" and not job.shipped
     if not job.active and not ended:
@@ -101,9 +102,9 @@ def panel(job: jobs.Job, key: str, help: str = "") -> None:
     bar, button = st.columns([4, 1], vertical_alignment="center")
     with bar:
         progress(job)
-    if ended:
+    if ended and again:
         resume(button, job, key)
-    else:
+    elif not ended:
         stop(button, job, key, help)
 
 

@@ -393,6 +393,15 @@ def plain(text: str) -> str:
     return _AT_START.sub(lambda at: f"\\{at[1]}" if at[1] else f"{at[2]}\\", text)
 
 
+def refusal(check: Callable[..., Any], *args: Any) -> str:
+    """Says why something cannot be done, before anybody asks for it; empty where it can."""
+    try:
+        check(*args)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def refuse(error: Exception | str) -> None:
     """Shows what was refused, word for word."""
     st.error(plain(str(error)), icon=":material/info:")
@@ -468,6 +477,32 @@ def explore(run: jobs.Job, label: str = "Explore it", *, key: str) -> None:
     )
     if pressed:
         st.switch_page(PAGES / "latent.py")
+
+
+def version(
+    name: str, label: str = "", page: str = "data", *, key: str, icon: str = "", **query: str
+) -> None:
+    """Offers to choose a dataset and to go on with it, also from a part of a page that draws itself again.
+
+    Args:
+        name: Of the dataset.
+        label: Its words; empty says "Look at NAME".
+        page: Where to.
+        key: Of the button.
+        icon: Before its words.
+        query: What the address says there, as in :func:`go`; ``type`` and ``help`` are the button's.
+    """
+    look = {part: query.pop(part) for part in ("type", "help") if part in query}
+    pressed = st.button(
+        label or f"Look at {plain(name)}",
+        key=key,
+        icon=icon or ":material/arrow_forward:",
+        on_click=lambda: st.session_state.update({"data.next": name}),
+        **look,
+    )
+    if pressed:  # a callback alone would draw that part only, and the page would stay
+        asked = {part.replace("__", "."): value for part, value in query.items()}
+        st.switch_page(PAGES / f"{page}.py", query_params=asked or None)
 
 
 def choose(key: str, options: list[str], default: str | None) -> None:

@@ -384,6 +384,13 @@ def colour(number: int) -> str:
     return palette()[number % len(palette())]
 
 
+def origin_colour(origin: str, number: int = 0) -> str:
+    """Gives the colour of an origin, the same in every chart; of anything else that of a number."""
+    from core.datasets.attributes import ORIGINS
+
+    return colour(ORIGINS.index(origin) if origin in ORIGINS else number)
+
+
 def sequence() -> list[str]:
     """Gives the colours of a quantity in the visitor's theme, from none to much."""
     return st.get_option(f"theme.{st.context.theme.type or 'light'}.chartSequentialColors")
@@ -411,7 +418,7 @@ def stacked(
             x=classes,
             y=[counts[name][kind] for name in classes],
             name=kind,
-            marker_color=colour(number),
+            marker_color=origin_colour(kind, number),
         )
     figure.update_layout(
         barmode="stack", height=height, xaxis_type="category", legend_traceorder="normal"

@@ -194,10 +194,10 @@ def test_that_nothing_helps_is_an_answer(here, toy, clock, monkeypatch):
     assert found["version"] is None
     assert found["verdict"] == "nothing"
     assert found["sentence"] == (
-        "Nothing was found that helps, so the dataset stays as it is: 80 % right (80 to 80 %) on 70 validation "
-        "images, 4 pairs."
+        "Nothing was found that helps, so the dataset stays as it is: 80 % right on 70 validation images, 4 "
+        "pairs, too few for an interval."
     )
-    assert found["baseline"] == {"mean": 80, "low": 80, "high": 80, "n": 4, "images": 70}
+    assert found["baseline"] == {"mean": 80, "low": None, "high": None, "n": 4, "images": 70}
     assert "No chain helped on 70 validation images" in " ".join(found["not_done"])
 
 
@@ -269,3 +269,26 @@ def test_signals_are_improved_as_far_as_they_can_be(here, clock, monkeypatch):
     assert said["mend"][0] == "failed"
     assert said["mend"][1].startswith("Inspection: not available for signals yet")
     assert found["verdict"]
+
+
+def test_too_little_time_says_so_with_the_baseline_and_mends_all_the_same(here, toy, clock):
+    dataset, _ = starved(toy)
+    one = work(dataset, clock, generate=False, minutes=0.1)
+    *_, found = one.run()
+    assert [step["status"] for step in found["steps"][:3]] == ["done", "done", "left out"]
+    assert found["version"] and found["changes"]
+    assert found["before"]["low"] is None or found["before"]["n"] >= 6
+    clean = datasets.save("clean", toy(420))
+    *_, found = work(clean, clock, generate=False, minutes=0.1).run()
+    assert found["verdict"] == "no time"
+    assert "too little time to try anything" in found["sentence"]
+    assert "Baseline, after 60 steps" in found["sentence"]
+    assert "would do" in found["sentence"]
+
+
+def test_an_accuracy_has_no_interval_of_few_pairs_and_never_one_outside_of_0_to_100(here, toy):
+    dataset = datasets.save("toy", toy(420))
+    one = improve.Improvement(dataset, improve.ImproveConfig(), "toy", {}, never)
+    assert one._mean([60.0, 99.0])["low"] is None
+    found = one._mean([0.0, 100.0, 100.0, 100.0, 100.0, 100.0])
+    assert 0 <= found["low"] < found["high"] == 100

@@ -56,6 +56,28 @@ def test_what_is_missing_is_said_and_sliders_move_the_plan(visit, starved, spawn
     assert plan.sources[0].why["c"].startswith("gap: c has 4 items, 3.8 % where 33.3 % is wanted")
 
 
+def test_a_plan_stays_when_its_view_is_left_and_another_dataset_begins_with_its_own(
+    visit, starved, spawned
+):
+    x, train = starved.x, starved.splits["train"]
+    more = np.concatenate([starved.splits["valid"], train[starved.y[train] == 1]])
+    even = {**starved.splits, "train": train[starved.y[train] != 1], "valid": more}
+    datasets.save("other", datasets.assemble(x, starved.y, starved.classes, even, name="other"))
+    seen = visit("build", **{"build.view": "gaps", "data": "starved"}).calm()
+    seen.set(build__gaps__budget=12).set(build__gaps__n__0=3).calm()
+    seen.at.session_state["build.view"] = "mix"
+    seen.run().calm()
+    seen.at.session_state["build.view"] = "gaps"
+    seen.run().calm()
+    assert seen.widget("build.gaps.budget").value == 12
+    assert "15 items would join" in seen.texts("caption")
+    seen.press("build.gaps.fill").calm()
+    assert seen.widget("build.gaps.budget").value == 31
+    assert "31 items would join" in seen.texts("caption")
+    seen.set(build__gaps__budget=12, data="other").calm()
+    assert seen.widget("build.gaps.budget").value != 12
+
+
 def test_rounds_are_started_with_the_values_of_the_page(visit, starved, spawned):
     seen = visit("build", **{"build.view": "gaps", "data": "starved"})
     seen.set(build__adapt__budget=30).press("build.adapt.start").calm()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from core import datasets, jobs, kinds
+from core.building import Plan, build
 from core.building.experiment import Experiment, ExperimentConfig, perform, summary
+from core.ground.watch import UNWATCHED
 
 
 @pytest.fixture
 def tiny(home, monkeypatch):
     """A tiny set is here, and nothing starts a process."""
-    import numpy as np
-
     from pages.parts.build import proof
 
     monkeypatch.setattr(jobs, "spawn", lambda path: None)
@@ -40,6 +41,44 @@ def test_a_proof_is_asked_for_with_the_arms_of_the_set(visit, tiny):
     asked = job.config["experiment"]
     assert not asked["placebo"]
     assert (asked["adversarial"], asked["everything"], asked["referee"]) == (True, False, "small")
+
+
+def test_too_few_test_images_are_said_before_the_press_and_not_resumed(visit, tiny):
+    whole = datasets.load("tiny")
+    splits = {"train": np.arange(30, 120), "valid": np.arange(20), "test": np.arange(20, 30)}
+    few = datasets.assemble(whole.x, whole.y, whole.classes, splits, name="few")
+    datasets.save("few", few)
+    for view in ("improve", "proof"):
+        kind = "improve" if view == "improve" else "experiment"
+        job = kinds.submit(kind, {"dataset": "few"})
+        jobs.set_state(job.path, status="failed", message="An experiment needs at least 20.")
+        seen = visit("build", **{"data": "few", "build.view": view})
+        assert seen.widget(f"build.{view}.start").disabled
+        said = "".join(seen.errors)
+        assert "at least 20 test images, and few has 10" in said
+        assert "Test share" in said and "content" in said
+        assert not [key for key in seen.keys() if key.endswith(".resume")]
+
+
+def test_a_version_is_measured_at_all_real_images_whatever_is_typed_and_a_new_proof_is_shown(
+    visit, tiny
+):
+    base = datasets.load("tiny")
+    plan = Plan.of({"dataset": "tiny", "sources": [
+        {"kind": "augmented", "parameters": {"pipeline": "digits"}, "each": 3}
+    ]})  # fmt: skip
+    datasets.save("more", build(plan, UNWATCHED, base)[0])
+    seen = visit("build", **{"data": "more", "build.view": "proof"})
+    seen.set(build__proof__more__per_class="10").calm()
+    assert "All 40 real images of a class are taken along" in seen.texts("caption")
+    seen.press("build.proof.start").calm()
+    first = jobs.listing("experiment")[0]
+    assert first.config["experiment"]["per_class"] == "10,40"
+    seen.press("build.proof.start").calm()
+    second = jobs.listing("experiment")[0]
+    assert second.id != first.id
+    seen.set(build__proof__chosen__more=first.id).press("build.proof.start").calm()
+    assert seen.widget("build.proof.chosen.more").value == jobs.listing("experiment")[0].id
 
 
 def test_what_was_found_stands_with_its_interval_and_the_attack(visit, tiny):

@@ -6,7 +6,7 @@ referee; a proof is an experiment whose arms are what a version holds.
 """
 
 from core.building.experiment.config import ExperimentConfig
-from core.building.experiment.proof import agreement, implied, proofs
+from core.building.experiment.proof import agreement, along, implied, proofs
 from core.building.experiment.samples import samples_used
 from core.building.experiment.summary import Cell, summary
 from core.building.experiment.trial import Experiment, acts, check, expected_seconds, perform

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from core import jobs
 from core.building.experiment.arms import ordered
+from core.building.experiment.config import ExperimentConfig
 from core.building.experiment.referees import referees
 from core.building.experiment.trial import real
 from core.building.version import kinds
@@ -64,17 +65,43 @@ def implied(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def along(dataset: Dataset, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Takes the largest size along where an arm stands at it alone: that of the items that a version has.
+
+    Returns:
+        The sizes as ``per_class`` has them, and a sentence where one was added.
+
+    Raises:
+        UserError: If the sizes are no list of numbers.
+    """
+    text = str(values["per_class"])
+    config = ExperimentConfig(per_class=text)
+    whole = any(values.get(arm.name) for arm in ordered() if arm.origins)
+    if dataset.y is None or not whole:
+        return text, ""
+    most = int(np.bincount(dataset.y[real(dataset)], minlength=1).max())
+    if config.sizes[-1] >= most:
+        return text, ""
+    said = (
+        f"All {most:,} real images of a class are taken along: what was added is measured beside all of them, and the "
+        "smaller numbers are of the real images alone."
+    )
+    sizes = config.sizes if len(config.sizes) < 8 else config.sizes[-7:]
+    return ",".join(map(str, [*sizes, most])), said
+
+
 def _made() -> list[str]:
     """Lists the arms that make what they add."""
     plain = {"none", "placebo"}
     return [arm.name for arm in ordered() if not arm.origins and arm.name not in plain]
 
 
-def proofs(dataset: Dataset) -> list[dict[str, Any]]:
+def proofs(dataset: Dataset, quick: bool = False) -> list[dict[str, Any]]:
     """Reads the experiments about this very version that have ended with a verdict, the newest first.
 
     Args:
         dataset: The version; another content has other proofs.
+        quick: Whether those of too few pairs for a verdict are given, too.
 
     Returns:
         As :func:`core.building.experiment.summary` gives them, with ``job``, the id of the job, and ``when``.
@@ -87,7 +114,7 @@ def proofs(dataset: Dataset) -> list[dict[str, Any]]:
             continue
         proof = result.get("proof") if result and job.kind == "improve" else result
         fits = proof and proof.get("fingerprint") == dataset.fingerprint
-        if proof and fits and proof["done"] and not proof["quick"]:
+        if proof and fits and proof["done"] and (quick or not proof["quick"]):
             found.append({**proof, "job": job.id, "when": job.created})
     return found
 

@@ -20,6 +20,8 @@ from core.datasets import Dataset, evenly
 from core.datasets.dataset import assemble
 from core.ground.watch import UNWATCHED, Watch
 
+FEWEST_TEST = 20  # images that can judge
+
 
 def acts(pipeline: Any) -> bool:
     """Tells whether a chain has a step that is switched on and ever happens."""
@@ -84,10 +86,11 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
             f"{dataset.name} has training images of {len(present)} class, and at least 2 are needed. "
             "Choose another dataset."
         )
-    if len(dataset.splits["test"]) < 20:
+    if len(dataset.splits["test"]) < FEWEST_TEST:
         raise UserError(
-            f"An experiment needs at least 20 test images, and {dataset.name} has {len(dataset.splits['test'])}. "
-            "Choose a larger dataset."
+            f"An experiment needs at least {FEWEST_TEST} test images, and {dataset.name} has "
+            f"{len(dataset.splits['test'])}. Import it again with a larger test share (Advanced, Test share), split "
+            'it anew by a plan with "splits": {"rule": "content", "test_share": 0.4}, or choose one with more images.'
         )
     if len(config.arms) < 2:
         raise UserError(

@@ -9,11 +9,11 @@ from typing import Any
 from core.building.experiment import Cell, Experiment, hardness
 from core.building.experiment.arms import arms
 from core.building.improve.config import Deadline, ImproveConfig
-from core.building.improve.effect import Effect
+from core.building.improve.effect import FEWEST, Effect
 from core.building.improve.mending import Change
 from core.building.plan import Plan
 from core.datasets import Dataset
-from core.ground.stats import mean_of_few
+from core.ground.stats import Estimate, mean_of_few
 from core.ground.writing import many, percent, percents
 
 TITLES = {
@@ -40,6 +40,8 @@ class Improved:
         changes: What was left out as wrong beyond doubt.
         plans: By title; each adds a source to the one before.
         fit_steps: Optimiser steps of the referee.
+        baseline: The share of the validation images that a short training names rightly, and its steps.
+        added: As :func:`added` counts in the new version.
         test: The bench of the proof.
         plain: What a referee reaches on the validation images without anything added: how many images these are, and
             the accuracy of each pair in percent; None where nothing was compared.
@@ -55,6 +57,8 @@ class Improved:
     changes: list[Change] = field(default_factory=list)
     plans: list[tuple[str, Plan]] = field(default_factory=list)
     fit_steps: int = 0
+    baseline: tuple[Estimate, int] | None = None
+    added: dict[str, dict[str, int]] = field(default_factory=dict)
     test: Experiment | None = None
     plain: tuple[int, list[float]] | None = None
     accuracies: dict[str, list[float]] = field(default_factory=dict)
@@ -93,6 +97,7 @@ class Improved:
             "steps": self.steps,
             "contributions": effects,
             "changes": self.changes,
+            "added": self.added,
             "plans": [[title, each.record()] for title, each in self.plans],
             "plan": None if plan is None else plan.record(),
             "plan_hash": None if plan is None else plan.hash,
@@ -122,8 +127,9 @@ class Improved:
 
     def _mean(self, accuracies: list[float]) -> dict[str, Any]:
         found = mean_of_few(accuracies)
-        sure = found.n > 1
-        low, high = (found.low, found.high) if sure else (None, None)
+        low = high = None
+        if found.n >= FEWEST:
+            low, high = max(0.0, found.low), min(100.0, found.high)
         return {"mean": found.value, "low": low, "high": high, "n": found.n}
 
     def _verdict(self, whole: Effect | None) -> tuple[str, str]:
@@ -131,6 +137,8 @@ class Improved:
         done = {step["name"]: step for step in self.steps}
         if whole is None or "prove" not in done or self.test is None:
             if "save" in done and self.version is None:
+                if self.plain is None and any(step.get("late") for step in self.steps):
+                    return "no time", self._late()
                 return (
                     "nothing",
                     f"Nothing was found that helps, so the dataset stays as it is{self._reached()}.",
@@ -148,6 +156,22 @@ class Improved:
         if hard is not None and hard.verdict in ("helps", "hurts"):
             more = f" Under attack it {hard.verdict}: {hard.sentence}"
         return whole.verdict, f"{start} {change}{more}"
+
+    def _late(self) -> str:
+        """Says that nothing was tried, what is known all the same, and how many minutes would do."""
+        said = "There was too little time to try anything, so the dataset stays as it is."
+        if self.baseline is not None:
+            right, steps = self.baseline
+            said += (
+                f" Baseline, after {steps} steps of training: {percent(right.value)} "
+                f"({percents(right.low, right.high)}) of {right.n:,} validation images are named rightly."
+            )
+        return f"{said} About {many(self.enough, 'minute')} would do."
+
+    @property
+    def enough(self) -> int:
+        """Minutes in which something can be tried, and a verdict be reached."""
+        raise NotImplementedError
 
     def _not_done(self, ended: bool) -> list[str]:
         """Says what was not done, and why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from core import building, datasets
+from core.building import experiment
 from core.building.experiment import Experiment, ExperimentConfig
 from core.building.experiment.trial import real
-from core.building.improve import mending
+from core.building.improve import effect, mending
 from core.building.improve.config import Deadline, ImproveConfig, Limited
 from core.building.improve.effect import Effect
 from core.building.improve.improved import TITLES, Improved
 from core.building.plan import Plan
+from core.building.version import added
 from core.catalog import UserError, reason
 from core.datasets import Dataset
+from core.ground.stats import proportion
 from core.ground.watch import UNWATCHED, Stopped, Watch
 from core.ground.writing import duration, many
 from core.quality import decisions
@@ -41,7 +45,7 @@ def check(dataset: Dataset) -> None:
     Raises:
         UserError: As :func:`core.building.experiment.check`.
     """
-    Experiment(dataset, _config(dataset, ImproveConfig(), FEWEST_STEPS))
+    experiment.check(dataset, _config(dataset, ImproveConfig(), FEWEST_STEPS))
 
 
 def _config(dataset: Dataset, config: ImproveConfig, steps: int) -> ExperimentConfig:
@@ -117,7 +121,7 @@ class Improvement(Improved):
         """Does a step; one that fails or has no time left is left out, and named with its reason."""
         name, began = step.__name__, self.deadline.spent
         self.say(TITLES[name])
-        status = "done"
+        status, late = "done", False
         try:
             sentence = step()
             if not sentence:
@@ -126,8 +130,9 @@ class Improvement(Improved):
             if self.watch.stopped():
                 raise
             status, sentence = "left out", "Its time was over before it had an answer."
+            late = True
         except _LeftOut as why:
-            status, sentence = "left out", str(why)
+            status, sentence, late = "left out", str(why), isinstance(why, _Late)
         except UserError as error:
             if name == "pace":
                 raise
@@ -139,7 +144,7 @@ class Improvement(Improved):
             status, sentence = "failed", f"It broke off: {type(error).__name__}: {reason(error)}."
         seconds = round(self.deadline.spent - began, 1)
         row = {"name": name, "title": TITLES[name], "status": status, "sentence": sentence}
-        self.steps.append(row | {"seconds": seconds})
+        self.steps.append(row | {"seconds": seconds, "late": late})
 
     def say(self, text: str) -> None:
         """Tells what is done, and how much of the time is over."""
@@ -153,6 +158,17 @@ class Improvement(Improved):
         """Tells how long so many trainings of the referee take."""
         return fits * (self.overhead + self.per_step * self.fit_steps)
 
+    @property
+    def enough(self) -> int:
+        """Minutes in which a chain can be tried, and a verdict be reached."""
+        fit = self.overhead + self.per_step * FEWEST_STEPS
+        began = sum(step["seconds"] for step in self.steps)
+        chosen = (began + 4 * fit) / ENDS["augment"]  # two pairs of two versions, and making them
+        proved = (
+            1.5 * 3 * effect.FEWEST * fit / (ENDS["prove"] - ENDS["save"])
+        )  # a half more for the attack
+        return max(math.ceil(max(chosen, proved) / 60), math.floor(self.config.minutes) + 1)
+
     # --- The steps --------------------------------------------------------------------------------------------------
 
     def pace(self) -> str:
@@ -160,11 +176,14 @@ class Improvement(Improved):
         bench = Experiment(self.before, _config(self.before, self.config, 20), "valid")
         data, took = bench.subset(0, bench.largest), []
         bench.pupil(data, 0)  # the first one pays for imports
+        right = 0.0
         for steps in (20, 60):
             bench.config = bench.config.model_copy(update={"steps": steps})
             began = self.deadline.now()
-            bench.accuracy(bench.pupil(data, 0))
+            right = bench.accuracy(bench.pupil(data, 0))
             took.append(self.deadline.now() - began)
+        n = len(bench.test)
+        self.baseline = (proportion(round(right / 100 * n), n), 60) if n else None
         self.per_step = max((took[1] - took[0]) / 40, 1e-5)
         self.overhead = max(took[0] - 20 * self.per_step, 0.0)
         share = (ENDS["prove"] - ENDS["save"]) * self.deadline.seconds / (3 * PAIRS)
@@ -182,7 +201,8 @@ class Improvement(Improved):
         elif not self.config.mend:
             raise _LeftOut("It was switched off (improve.mend).")
         else:
-            found = mending.unsafe(self.before, self.limited("mend"))
+            # however short the time is: what is wrong beyond doubt goes in any case
+            found = mending.unsafe(self.before, self.watch.aside())
             self.changes = mending.leave_out(self.before, found, self.who or "Improve")
         mended = mending.without(self.before, self.changes, self.who or "Improve")
         if mended is None:
@@ -211,7 +231,9 @@ class Improvement(Improved):
             if tried:
                 break
         if not tried:
-            raise _LeftOut("There was no time to try a chain; give it more minutes.")
+            raise _Late(
+                f"There was no time to try a chain; give it about {many(self.enough, 'minute')}."
+            )
         built = {title: self._built(plan, watch) for title, plan in tried}
         table = self._compared(bench, built, watch, CHOICES)
         plain = table.pop("")
@@ -249,7 +271,7 @@ class Improvement(Improved):
         bench = self._bench()
         room = self.deadline.until(ENDS["generate"]) - self.seconds(4)
         if room < 10:
-            raise _LeftOut("There was no time for a generative model; give it more minutes.")
+            raise _Late("There was no time for a generative model; give it more minutes.")
         run = self.train(self.name, self.values, self.base, self.config, 0.5 * room, watch)
         self.say("Sampling, and sifting the samples")
         most = int(counts.max())
@@ -266,7 +288,7 @@ class Improvement(Improved):
         known = self.versions.get(last[0], self.base)
         table = self._compared(bench, {"": known, title: version}, watch, CHOICES, plain=False)
         if len(table[title]) < 2:
-            raise _LeftOut("There was time for a single comparison, too few to choose by.")
+            raise _Late("There was time for a single comparison, too few to choose by.")
         if not self.plans and self.plain is None:
             self.plain = len(bench.test), table[""]
         gain = Effect.of(table[""], table[title])
@@ -286,13 +308,18 @@ class Improvement(Improved):
             if self.base is self.before:
                 raise _LeftOut("Nothing changed, so there is no new version.")
             self.version = self.base
+            self.added = added(self.base)
             return f"{self.base.name} is the new version: nothing was added."
         title, _ = self.plans[-1]
         wanted = self.config.name or decisions.version_name(self.base)
         if datasets.slug(wanted) in datasets.names():  # somebody took it meanwhile
             wanted = datasets.suggest(wanted)
         self.version = datasets.save(wanted, self.versions[title])
-        return f"{self.version.name}: {len(self.version):,} images."
+        self.added = added(self.version)
+        said = f"{self.version.name}: {len(self.version):,} images"
+        if about := ", ".join(filter(None, map(_told, self.added.items()))):
+            said += f", among them {about}"
+        return f"{said}."
 
     def prove(self) -> str:
         """Measures before and after on the test images, pair by pair, until the time is over."""
@@ -441,5 +468,17 @@ class Improvement(Improved):
         return f"As before: {self.plans[-1][0]}."
 
 
+def _told(item: tuple[str, dict[str, int]]) -> str:
+    """Says how many items of an origin there are, and how many images they were made from."""
+    origin, count = item
+    noun = {"augmented": "copies", "synthetic": "samples"}.get(origin, f"{origin} items")
+    of = f" of {many(count['of'], 'image')}" if count["of"] else ""
+    return f"{count['n']:,} {noun}{of}"
+
+
 class _LeftOut(Exception):
     """A step that was not done, with the reason as a sentence."""
+
+
+class _Late(_LeftOut):
+    """A step that was not done for lack of time."""

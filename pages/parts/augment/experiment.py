@@ -98,10 +98,10 @@ def _expected(data: str, values: tuple[tuple[str, Any], ...]) -> float:
 
 
 @shell.guard()
-def watch(id: str) -> None:
+def watch(id: str, again: bool = True) -> None:
     """Shows the verdict, the learning curves and the table as they fill."""
     job = jobs.get(id)
-    panel(job, "augment.proof", "What it has measured is kept.")
+    panel(job, "augment.proof", "What it has measured is kept.", again)
     result = job.result()
     if result is None:
         st.caption("The first results arrive in a moment.")

@@ -121,35 +121,32 @@ def steer(
     total = len(dataset.splits["train"])
     missing = sum(each.missing for each in found.slices if each.verdict == "short")
     head = st.columns([1.1, 1.3, 1.3, 1.1], vertical_alignment="bottom")
-    budget = form.whole(
-        "Items to add",
-        f"{KEY}.budget",
-        min(100_000, missing or max(10, total // 10)),
-        "The budget: images that join the training images in all.",
-        head[0],
-        most=1_000_000,
-        called="The number of items",
-    )
+    usual_budget = min(100_000, missing or max(10, total // 10))
+    budget = asked_budget((dataset.fingerprint, str(config.record())), usual_budget, head[0])
     labels = [-1] if "class" not in found.axes else list(range(len(dataset.classes)))
     fair = shared_out(found, budget)
     usual = dict.fromkeys(labels, 0)
     for each, n in zip(found.slices, fair.tolist(), strict=True):
         usual[each.label] += n
     asked = (dataset.fingerprint, str(config.record()), budget)
-    if st.session_state.get(f"{KEY}.of") != asked:
-        st.session_state[f"{KEY}.of"] = asked
+    state = st.session_state
+    if state.get(f"{KEY}.of") != asked:
+        state[f"{KEY}.of"] = asked
         _fill(usual)
+    elif any(f"{KEY}.n.{label}" not in state for label in labels):
+        _fill(state.get(f"{KEY}.kept", usual))  # the sliders' own state goes when the view is left
     run, copies = origins(dataset, head)
     head[3].button(
         "Fill the gaps",
         key=f"{KEY}.fill",
         icon=":material/auto_fix_high:",
         on_click=_fill,
-        args=(usual,),
+        args=({}, usual_budget),
         width="stretch",
-        help="Gives every item of the budget to the slices that lack most for what there should be.",
+        help="Sets the number that is missing, and gives each item to the slices that lack most.",
     )
     classes = by_hand(dataset, labels, usual, budget)
+    state[f"{KEY}.kept"] = classes
     given = fair if classes == usual else within(found, classes)
     offer(dataset, name, prepared, found, given, run, copies if run else 1.0)
     left, right = st.columns([1.25, 1], gap="medium")
@@ -159,7 +156,28 @@ def steer(
         mapped(dataset, found, given, str(config.record()))
 
 
-def _fill(usual: Mapping[int, int]) -> None:
+def asked_budget(about: tuple[str, str], usual: int, place: Any) -> int:
+    """Asks how many items join; another dataset or question begins with its own number."""
+    key, state = f"{KEY}.budget", st.session_state
+    known, kept = state.get(f"{key}.kept", (None, usual))
+    if known != about or key not in state:  # a control's own state goes when the view is left
+        state[key] = kept if known == about else usual
+    budget = place.number_input(
+        "Items to add",
+        min_value=0,
+        max_value=1_000_000,
+        step=1,
+        key=key,
+        help="The budget: images that join the training images in all.",
+    )
+    state[f"{key}.kept"] = about, int(budget)
+    return int(budget)
+
+
+def _fill(usual: Mapping[int, int], budget: int | None = None) -> None:
+    if budget is not None:
+        st.session_state[f"{KEY}.budget"] = budget
+        st.session_state.pop(f"{KEY}.of", None)  # so that its items are shared out anew
     for label, count in usual.items():
         st.session_state[f"{KEY}.n.{label}"] = count
 
@@ -226,24 +244,25 @@ def histogram(dataset: Dataset, found: Coverage, given: np.ndarray, copies: floa
     names = [each.name for each in shown]
     figure = go.Figure()
     every = list(dict.fromkeys(origin for each in shown for origin in each.origins))
-    for number, origin in enumerate(every):
+    for origin in every:
         figure.add_bar(
             x=names,
             y=[each.origins.get(origin, 0) for each in shown],
             name=ORIGINS.get(origin, origin),
-            marker_color=show.colour(number),
+            marker_color=show.origin_colour(origin),
         )
     added = given[list(order)]
     copied = np.round(added * copies).astype(int)
-    for number, (title, counts) in enumerate(
-        (("+ augmented", copied), ("+ samples", added - copied)), len(every)
+    for title, origin, counts in (
+        ("+ augmented", "augmented", copied),
+        ("+ samples", "synthetic", added - copied),
     ):
         if counts.any():
             figure.add_bar(
                 x=names,
                 y=counts.tolist(),
                 name=title,
-                marker={"color": show.colour(number), "pattern": {"shape": "/"}},
+                marker={"color": show.origin_colour(origin), "pattern": {"shape": "/"}},
             )
     total = sum(each.n for each in found.slices) + int(given.sum())
     figure.add_scatter(
@@ -421,3 +440,9 @@ def _watched(id: str) -> None:
     result = building.result() if building.status == "finished" else None
     if result:
         st.success(shell.plain(f"{result['name']}: {result['sentence']}"), icon=":material/check:")
+        with st.container(horizontal=True):
+            shell.version(result["name"], key=f"{KEY}.look")
+            shell.version(
+                result["name"], "Prove it", "build", key=f"{KEY}.prove", icon=":material/science:",
+                help="Whether a classifier gets better by what joined.", build__view="proof",
+            )  # fmt: skip

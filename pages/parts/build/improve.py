@@ -9,8 +9,9 @@ from typing import Any
 import streamlit as st
 
 from core import jobs, kinds
+from core.building.improve.effect import FEWEST
 from core.ground.writing import duration, many, percent
-from pages.parts import form, shell
+from pages.parts import form, shell, show
 from pages.parts.data import load, mending
 from pages.parts.job import panel
 
@@ -21,6 +22,7 @@ ANSWERS = {  # icon and colour of a verdict
     "hurts": (":material/trending_down:", "red"),
     "cannot tell": (":material/trending_flat:", "orange"),
     "too few": (":material/hourglass_disabled:", "orange"),
+    "no time": (":material/hourglass_disabled:", "orange"),
     "nothing": (":material/trending_flat:", "orange"),
 }
 MARKS = {"done": "✓", "left out": "–", "failed": "✕"}
@@ -36,7 +38,9 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         ):
             shell.go("data", "Look at the data")
         return
-    config = improve.ImproveConfig
+    config, why = improve.ImproveConfig, shell.refusal(improve.check, dataset)
+    if why:
+        shell.refuse(why)
     head = st.container(horizontal=True, vertical_alignment="bottom")
     with head:
         minutes = st.segmented_control(
@@ -61,8 +65,8 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         type="primary",
         key=f"{KEY}.start",
         icon=":material/auto_fix_high:",
-        disabled=not shell.may_change(),
-        help="As a job; the dataset stays as it is, and the result is a new version of it.",
+        disabled=not shell.may_change() or bool(why),
+        help=why or "As a job; the dataset stays as it is, and the result is a new version of it.",
     )
     found = listed(name)
     if not found:
@@ -82,14 +86,15 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
             format_func=lambda id: next(shell.called(job) for job in found if job.id == id),
             label_visibility="collapsed",
         )
-    shell.live(watch, 1 if jobs.get(id).active else None, id, name)
+    shell.live(watch, 1 if jobs.get(id).active else None, id, name, not why)
 
 
 def start(name: str, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
     """Submits the improvement."""
     given = {f"improve.{key}": value for key, value in values.items()}
     given |= {f"dataset.{key}": value for key, value in prepared.items()}
-    kinds.submit("improve", {"dataset": name}, given, who=shell.who())
+    job = kinds.submit("improve", {"dataset": name}, given, who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = job.id  # the list would stay at the one before
 
 
 def listed(name: str) -> list[jobs.Job]:
@@ -101,10 +106,10 @@ def listed(name: str) -> list[jobs.Job]:
 
 
 @shell.guard()
-def watch(id: str, name: str) -> None:
+def watch(id: str, name: str, able: bool = True) -> None:
     """Shows how far it is, and what is known: the answer, before and after, each step, what can be undone."""
     job = jobs.get(id)
-    panel(job, KEY, "What is done by then is kept.")
+    panel(job, KEY, "What is done by then is kept.", able)
     result = job.result()
     if result is None:
         if job.active:
@@ -113,6 +118,7 @@ def watch(id: str, name: str) -> None:
     answer(result)
     steps(result)
     if not job.active:
+        joined(result)
         left, right = st.columns(2, gap="large")
         with left:
             changes(result, job, name)
@@ -138,7 +144,9 @@ def answer(result: Mapping[str, Any]) -> None:
             n = f"n = {base['images']:,} validation images, {many(base['n'], 'pair')}"
             st.caption(f"{_interval(base, '%')}, {n}")
         return
-    n = f"n = {result['n_test']:,} test images, {effect['n']} pairs"
+    n = f"n = {result['n_test']:,} test images"
+    if effect["low"] is not None:
+        n += f", {effect['n']} pairs"
     places = st.columns(4)
     for place, label, part in ((places[0], "Before", before), (places[1], "After", after)):
         place.metric(label, percent(part["mean"] / 100))
@@ -155,8 +163,8 @@ def answer(result: Mapping[str, Any]) -> None:
 
 
 def _interval(part: Mapping[str, Any], unit: str = "") -> str:
-    if part["low"] is None:
-        return "too few pairs for an interval"
+    if part["low"] is None or part["n"] < FEWEST:
+        return f"{part['n']} pairs: too few for an interval, which takes {FEWEST}"
     sign = "" if unit else "+"
     low, high = (format(part[end], f"{sign}.1f") for end in ("low", "high"))
     return f"95 %: {low} to {high}{' ' + unit if unit else ''}"
@@ -195,8 +203,44 @@ def steps(result: Mapping[str, Any]) -> None:
     )
     st.caption(
         f"✓ done, – left out, ✕ failed; {duration(result['seconds'])} of {duration(result['limit'])} were used. "
-        "By itself: points that the step added on the test images to the one before it, with its interval of 95 %."
+        "By itself: points that the step added on the test images to the one before it"
+        + _with(list(own.values()))
     )
+
+
+def _with(rows: list[Any]) -> str:
+    """Says whether the steps' own gains have an interval, or why they have none."""
+    if not rows:
+        return "; not measured."
+    if rows[0]["low"] is None:
+        return f"; {many(rows[0]['n'], 'pair')} are too few for an interval, which takes {FEWEST}."
+    return ", with its interval of 95 %."
+
+
+def joined(result: Mapping[str, Any]) -> None:
+    """Shows some of what was added, and says how much it is and of how many images."""
+    from core import datasets
+    from core.building.version import provenance
+    from core.datasets import evenly
+
+    if not result.get("added") or result["version"] not in datasets.names():
+        return
+    version = load(result["version"], {})
+    train, origin = version.splits["train"], provenance(version)["origin"]
+    for kind, count in result["added"].items():
+        rows = evenly(train[origin[train] == kind], 24)
+        if not len(rows):
+            continue
+        noun = {"augmented": "augmented copies", "synthetic": "synthetic images"}.get(kind, kind)
+        of = f" of {many(count['of'], 'image')}" if count["of"] else ""
+        st.caption(f"**{count['n']:,}** {noun}{of} joined; {len(rows)} of them:")
+        show.pictures(
+            version.pictures(rows),
+            columns=len(rows),
+            key=f"{KEY}.joined.{kind}",
+            max_height=60,
+            alt=f"{len(rows)} of the {noun} that joined",
+        )
 
 
 def changes(result: Mapping[str, Any], job: jobs.Job, name: str) -> None:
@@ -239,17 +283,19 @@ def changes(result: Mapping[str, Any], job: jobs.Job, name: str) -> None:
             "Make it again without what was undone",
             again,
             job,
+            name,
             key=f"{KEY}.again",
             icon=":material/replay:",
             disabled=not shell.may_change(),
         )
 
 
-def again(job: jobs.Job) -> None:
+def again(job: jobs.Job, name: str) -> None:
     """Does the plan of an improvement again, on what is left out now, with a new proof."""
     choice, values = kinds.flat(job.config)
     values |= {"improve.again": job.id, "improve.name": ""}
-    kinds.submit("improve", choice, values, who=shell.who())
+    started = kinds.submit("improve", choice, values, who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = started.id
 
 
 def leftover(result: Mapping[str, Any]) -> None:
@@ -263,31 +309,26 @@ def onward(result: Mapping[str, Any], job: jobs.Job) -> None:
     """Offers the new version, its files and its plan."""
     with st.container(horizontal=True):
         if version := result["version"]:
-            for label, icon, view, help in (
-                (
-                    "Export it",
-                    ":material/download:",
-                    "take",
-                    "Chooses the new version, and its way out.",
-                ),
-                (
-                    "Prove it further",
-                    ":material/science:",
-                    "proof",
-                    "With other referees, and longer.",
-                ),
-            ):
-                st.button(
-                    label,
-                    key=f"{KEY}.{view}",
-                    icon=icon,
-                    type="primary"
-                    if view == "take" and result["verdict"] == "helps"
-                    else "secondary",
-                    on_click=_go,
-                    args=(version, view),
-                    help=help,
-                )
+            shell.version(
+                version,
+                "Export it",
+                "build",
+                key=f"{KEY}.take",
+                icon=":material/download:",
+                type="primary" if result["verdict"] == "helps" else "secondary",
+                help="Chooses the new version, and its way out.",
+                build__view="take",
+            )
+            shell.version(
+                version,
+                "Prove it further",
+                "build",
+                key=f"{KEY}.proof",
+                icon=":material/science:",
+                help="With other referees, and longer.",
+                build__view="proof",
+            )
+            shell.version(version, key=f"{KEY}.look")
         if result["plan"]:
             st.download_button(
                 "Plan (JSON)",
@@ -307,9 +348,3 @@ def onward(result: Mapping[str, Any], job: jobs.Job) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-
-
-def _go(version: str, view: str) -> None:
-    """Chooses a version, and another view of this page."""
-    st.session_state["data.next"] = version
-    st.session_state["build.view"] = view

@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from core import augment, datasets, jobs, runs
+from core import augment, datasets, jobs
+from core.augment.generative import runs_for
 from core.building import GateConfig, Plan, expected, makers, pinned
 from core.catalog import UserError
 from core.ground import sheets
@@ -228,10 +229,7 @@ def _options(kind: str, dataset: Any, name: str) -> dict[str, str]:
             o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(item)
         }
     if kind == "synthetic":
-        able = {
-            run.id: (runs.dataset_of(run) != name, shell.called(run)) for run in runs.generators()
-        }
-        return {id: title for id, (_, title) in sorted(able.items(), key=lambda at: at[1][0])}
+        return {run.id: shell.called(run) for run in runs_for("sample", dataset)}
     if kind == "adversarial":
         from core.robustness import classifiers
 
@@ -427,16 +425,9 @@ def built(id: str) -> None:
         )
     with st.container(horizontal=True):
         if result["name"] in datasets.names():
-            shell.press(
-                st,
-                f"Look at {shell.plain(result['name'])}",
-                _choose,
-                result["name"],
-                key=f"{KEY}.look",
-            )
+            shell.version(result["name"], key=f"{KEY}.look")
+            shell.version(
+                result["name"], "Prove it", "build", key=f"{KEY}.proof", icon=":material/science:",
+                help="Whether a classifier gets better by what joined.", build__view="proof",
+            )  # fmt: skip
         job_panel.take(job, f"{KEY}.job")
-
-
-def _choose(name: str) -> None:
-    st.session_state["data.next"] = name
-    st.session_state["_done"] = f"{name} is chosen now."

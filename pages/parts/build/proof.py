@@ -42,6 +42,13 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         st.session_state.setdefault(f"{KEY}.{name}.per_class", values["per_class"])
         values["per_class"] = form.control(knobs["per_class"], f"{KEY}.{name}")
     values["quick"] = quick
+    with shell.guard():
+        values["per_class"], said = experiment.along(dataset, values)
+        if said:
+            st.caption(said)
+    why = shell.refusal(lambda: experiment.check(dataset, config.of(values)))
+    if why:
+        shell.refuse(why)
     shell.press(
         press,
         "Prove it",
@@ -52,11 +59,11 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         type="primary",
         key=f"{KEY}.start",
         icon=":material/science:",
-        disabled=not shell.may_change(),
-        help="As a job; it goes on when you leave, and fills the chart as it comes.",
+        disabled=not shell.may_change() or bool(why),
+        help=why or "As a job; it goes on when you leave, and fills the chart as it comes.",
     )
     titles = [arm.title for arm in config.of(values).arms]
-    with shell.guard():
+    if not why:
         seconds = expected(name, tuple(sorted(prepared.items())), tuple(sorted(values.items())))
         st.caption(
             f"It compares, with the same seeds and steps: {shell.plain('; '.join(titles))}. "
@@ -88,7 +95,7 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
             format_func=lambda id: next(called(job) for job in found if job.id == id),
             label_visibility="collapsed",
         )
-    shell.live(panel.watch, 1 if jobs.get(id).active else None, id)
+    shell.live(panel.watch, 1 if jobs.get(id).active else None, id, not why)
 
 
 def arms(values: Mapping[str, Any]) -> list[str]:
@@ -145,7 +152,8 @@ def start(name: str, values: Mapping[str, Any], prepared: Mapping[str, Any]) -> 
     """Submits the experiment."""
     given = {f"experiment.{key}": value for key, value in values.items()}
     given |= {f"dataset.{key}": value for key, value in prepared.items()}
-    kinds.submit("experiment", {"dataset": name}, given, who=shell.who())
+    job = kinds.submit("experiment", {"dataset": name}, given, who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = job.id  # the list would stay at the one before
 
 
 @st.cache_data(max_entries=64, show_spinner="Measuring how fast it is")
