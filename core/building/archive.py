@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +26,12 @@ MANIFEST = ("file", "label", "split", *COLUMNS)
 TABLES = {"train": "metadata.parquet", "valid": "labels.parquet", "test": "labels.parquet"}
 
 
-def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
+def archive(
+    dataset: Dataset,
+    out: io.BufferedIOBase | Path,
+    purpose: str = "",
+    overrides: Mapping[str, str] | None = None,
+) -> dict[str, int]:
     """Writes a dataset as ZIP: ``split/class/number.png``, ``manifest.csv``, ``about.json`` and ``README.md``.
 
     The same dataset gives the same bytes. ``parent`` in the manifest is the file of the image that an augmented one was
@@ -35,6 +41,8 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
     Args:
         dataset: What to write.
         out: A file, or where to write one.
+        purpose: What it leaves for; empty where nobody said.
+        overrides: By the name of a check at the door, why it was overridden; the card says so.
 
     Returns:
         ``images`` and ``bytes``.
@@ -45,7 +53,7 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
         try:
             with files.full_disk_told(out):
                 with new.open("w+b") as file:
-                    size = archive(dataset, file)
+                    size = archive(dataset, file, purpose, overrides)
                 machine.patiently(lambda: new.replace(out))
         except BaseException:
             with suppress(OSError):
@@ -53,7 +61,7 @@ def archive(dataset: Dataset, out: io.BufferedIOBase | Path) -> dict[str, int]:
             raise
         return size
     start = out.tell()
-    going, rows = Outgoing(dataset), []
+    going, rows = Outgoing(dataset, purpose, overrides or {}), []
     splits = [SPLITS[code] for code in dataset.split_of()]
     names = [f"{split}/{going.file(i)}" for i, split in enumerate(splits)]
     columns, members = list(provenance(dataset).values()), dataset.members

@@ -103,7 +103,7 @@ def of(
     origins = {str(name): int(count) for name, count in known.items() if count}
     rows = bias.table(dataset, right)
     columns = list(dict.fromkeys(row.column for row in rows if row.column != "class"))
-    proofs = tuple(proof.proofs(dataset))
+    proofs = tuple(proof.proofs(dataset) or proof.proofs(dataset, quick=True))
     mixed = ", ".join(f"{n:,} {name}" for name, n in origins.items())
     what = dataset.medium.describe(len(dataset), dataset.shape)
     plan, overridden = history.plan_of(dataset)
@@ -395,6 +395,8 @@ def _proved(proofs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             [tuple(_cell(found, cell, robust)) for cell in cells],
         )
         yield f"\n{_words(str(found.get('verdict') or 'No verdict.'))}\n"
+        if found.get("quick"):
+            yield "A first look with few pairs, which proves nothing yet.\n"
         worth = [cell["worth"]["sentence"] for cell in cells if cell.get("worth")]
         yield from (f"- {_words(text)}" for text in worth if text)
     if said := proof.agreement(list(map(dict, proofs))):

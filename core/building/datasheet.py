@@ -159,12 +159,17 @@ def _acquired(dataset: Dataset, made: Mapping[str, int]) -> str:
 
 
 def _inspected(dataset: Dataset) -> str:
-    """Says what the newest inspection of this content has found."""
+    """Says what was mended on the way to this content, and what its newest inspection has found."""
     from core import quality
 
     job = quality.newest(dataset)
     found = quality.findings(job) if job is not None and not job.active else None
-    if found is None:
-        return UNKNOWN
-    counts = ", ".join(f"{n:,} {kind}" for kind, n in found.counts.items() if n)
-    return f"An inspection of all items found: {counts or 'nothing'}."
+    said = [note for note in dataset.notes if note.startswith("Made from ")]
+    if said:
+        said = [f"Mended: {' '.join(said)}"]
+        if found is None:
+            said.append("This version itself was not inspected.")
+    if found is not None:
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in found.counts.items() if n)
+        said.append(f"An inspection of all items found: {counts or 'nothing'}.")
+    return " ".join(said) or UNKNOWN

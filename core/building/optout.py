@@ -14,7 +14,22 @@ from core.datasets.optout import OptOut, listed, matches, stamp, without
 from core.ground.cache import Cache
 from core.ground.writing import many
 
-__all__ = ["OptOut", "allow_run", "listed", "matches", "retrain", "without"]
+__all__ = ["OptOut", "allow_run", "listed", "matches", "retrain", "staying", "without"]
+
+
+def staying(dataset: Dataset) -> str:
+    """Says how many items of a dataset stay out of whatever leaves; empty for none.
+
+    Raises:
+        UserError: If the list is damaged.
+    """
+    count = len(matches(dataset))
+    return (
+        f"{many(count, 'item')} {'stay' if count > 1 else 'stays'} out of every export, new version and build, "
+        f"because {'they are' if count > 1 else 'it is'} on the list of what must not be used."
+        if count
+        else ""
+    )
 
 
 def retrain(run: jobs.Job) -> str:

@@ -73,10 +73,15 @@ class Outgoing:
         """Gives what is known beside lineage, by the name of its column: int64, float64, bool or str (N,)."""
         found: dict[str, np.ndarray] = {}
         known = self.dataset.attributes or {}
+        sized = {"picture", "width", "height"} <= known.keys()  # of an import: before it was scaled
         for own, values in known.items():
             if own in COLUMNS:
                 continue
             name = text(own) or "column"
+            if sized and own in ("width", "height"):
+                name += BEFORE
+                if name in known:
+                    continue  # that of the first import, which an export has told
             while (
                 name in _OURS
                 or name in found
@@ -85,7 +90,10 @@ class Outgoing:
                 name += BEFORE
             kind = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64}
             found[name] = np.asarray(values).astype(kind.get(values.dtype.kind, str))
-            if (unsaid := unknown(known, own)).any():  # in a file it is null or nan, never a number
+            unsaid = unknown(known, own)
+            if sized and own in ("width", "height") and values.dtype.kind in "iuf":
+                unsaid = unsaid | (values <= 0)  # of what was never imported
+            if unsaid.any():  # in a file it is null or nan, never a number
                 found[name] = np.where(unsaid, np.nan, values.astype(np.float64))
         return found
 

@@ -35,7 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CHECK=REASON",
-        help="with --as: why it leaves although a check at the door holds it; the card says so",
+        help="why it leaves although a check at the door holds it; the card says so. A ZIP goes with a warning where "
+        "only its licence is unknown or no SPDX id, and every other check holds it; near copies are looked for only "
+        "with --as",
     )
     parser.add_argument(
         "--watermark",
@@ -73,7 +75,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> int:
     """Write a dataset as Parquet, folders, WebDataset, Croissant, NumPy or COCO, or as a ZIP, and read it back."""
     from core import building, datasets
-    from core.building import door
+    from core.building import door, optout
     from core.datasets import hub
 
     sent = arguments.push is not None
@@ -131,11 +133,22 @@ def run(arguments: argparse.Namespace) -> int:
         result |= record
         lines += said
     elif out is not None:
-        refusals = door.check(dataset, door.DoorConfig(near=False))
-        result |= {"out": str(out), **building.archive(dataset, out)}
+        purpose = {"purpose": arguments.purpose} if arguments.purpose else {}
+        config = door.DoorConfig.of(purpose | {"near": False})
+        whole, dataset = len(dataset), optout.without(dataset)
+        reasons = door.parsed(arguments.override)
+        refusals = door.check(dataset, config, overrides=reasons)
+        door.allow(refusals, door.ONLY_TOLD)
+        used = {refusal.check: refusal.reason for refusal in refusals if refusal.reason}
+        packed = building.archive(dataset, out, arguments.purpose or "", used)
+        result |= {"out": str(out), **packed, "left_out": whole - len(dataset)}
         result["door"] = [refusal.record() for refusal in refusals]
-        # a ZIP is for oneself, too: it is told what would hold it, and goes
-        lines += [f"At the door ({r.check}): {r.sentence}" for r in refusals]
+        lines += [
+            f"{'At the door' if r.holds else 'Overridden'} ({r.check}): {r.sentence}"
+            for r in refusals
+        ]
+        if result["left_out"]:
+            lines.append(dataset.notes[-1])
         lines.append(
             f"Wrote {result['images']:,} images of {dataset.name} to {out} ({result['bytes'] / 2**20:.1f} MB)"
         )

@@ -18,6 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "items", nargs="*", metavar="FILE|DATASET:ROW", help="pictures, or items of datasets by row"
     )
     parser.add_argument("--reason", default="", help="why they must not be used")
+    parser.add_argument(
+        "--undo", action="store_true", help="take them off the list, as --list names them"
+    )
     parser.add_argument("--list", action="store_true", help="show what is on the list")
 
 
@@ -28,13 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
     from core.building import optout
     from core.datasets import optout as kept
 
-    if not arguments.items and not arguments.list:
+    if not arguments.items and (arguments.undo or not arguments.list):
         raise UserError(
             "Name what is to be forgotten: pictures, or items as digits:5; or --list to see what is."
         )
     new = 0
     rows: dict[str, list[int]] = defaultdict(list)
-    for item in arguments.items:
+    taken = kept.undo(arguments.items) if arguments.undo else 0
+    for item in arguments.items if not arguments.undo else ():
         name, colon, row = item.rpartition(":")
         if colon and row.isdecimal() and name in datasets.names():
             rows[name].append(int(row))
@@ -55,7 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         new += kept.forget(datasets.load(name), some, arguments.reason, "command line")
     flagged = {run.id: why for run in runs.listing() if (why := optout.retrain(run))}
     entries = optout.listed()
-    lines = [f"{many(new, 'item')} added; {len(entries):,} on the list."] if arguments.items else []
+    lines = []
+    if arguments.items:
+        what = (
+            f"{many(taken, 'item')} taken off" if arguments.undo else f"{many(new, 'item')} added"
+        )
+        lines.append(f"{what}; {len(entries):,} on the list.")
     if arguments.list:
         lines += [f"{entry.source}: {entry.reason} ({day(entry.when)})" for entry in entries] or [
             "Nothing is on the list."
@@ -63,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines += flagged.values()
     result = {
         "added": new,
+        "taken_off": taken,
         "listed": [
             {"source": entry.source, "reason": entry.reason, "who": entry.who, "when": entry.when}
             for entry in entries

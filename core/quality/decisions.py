@@ -22,10 +22,11 @@ from filelock import FileLock
 
 from core import datasets
 from core.catalog import UserError, unknown
-from core.datasets import SPLITS, Dataset
+from core.datasets import SPLITS, Dataset, optout
 from core.datasets.dataset import FEWEST, assemble
 from core.ground import files
 from core.ground.settings import settings
+from core.ground.writing import many
 from core.quality.check import checks
 
 ACTIONS = ("exclude", "relabel", "accept")
@@ -407,6 +408,8 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
     settings().allow_change("save a dataset")
     book = open(dataset)
     out = np.array(sorted(i for i, (act, _) in book.state.items() if act == "exclude"), np.int64)
+    barred = np.setdiff1d(np.array(sorted(optout.matches(dataset)), np.int64), out)
+    out = np.union1d(out, barred)
     new = {i: label for i, (act, label) in book.state.items() if act == "relabel"}
     if not len(out) and not new:
         raise UserError(
@@ -430,6 +433,8 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
         "who": who,
     }
     note = f"Made from {dataset.name}: {len(out):,} images left out, {len(new):,} relabelled."
+    if len(barred):
+        note += f" {many(len(barred), 'image')} of these on the list of what must not be used."
     notes = [*dataset.notes, note, *([book.summary["warning"]] if book.summary["warning"] else [])]
     version = derived(dataset, kept, y, notes, {"changes": changes})
     return datasets.save(name.strip() or version_name(dataset), version)

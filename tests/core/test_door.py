@@ -133,7 +133,7 @@ SAID = {
     "group": ("1 group by patient has items in more than one split (such as 'anna')", 2),
     "mark": ("item 40 calls itself real and names a run, parent or seed that it was made by", 2),
     "seen": (f"the run {RUN} has learned from 1 item held out here", 2),
-    "opted-out": (f"1 item that somebody has opted out of and 2 items of the run {RUN}", 3),
+    "opted-out": (f"2 items of the run {RUN}, which has learned from an item that somebody has opted out of", 2),
 }  # fmt: skip
 
 

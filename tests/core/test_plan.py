@@ -424,7 +424,7 @@ def test_what_is_forgotten_is_known_again_lighter_mirrored_moved_and_at_another_
         "lighter": (x * 0.8 + 0.15).clamp(0, 1),
         "mirrored": x.flip(-1),
         "moved": torch.roll(x, 2, -1),
-        "smaller": F.interpolate(F.interpolate(x, 24, mode="area"), 32, mode="bilinear"),
+        "larger": F.interpolate(F.interpolate(x, 64, mode="bilinear"), 32, mode="area"),
     }
     raw = [faces.medium.write(image, faces.levels) for image in disguised.values()]
     mixed = datasets.assemble(

@@ -31,9 +31,15 @@ def test_a_dataset_is_exported_followed_and_downloaded(visit, asked, spawned, se
     small()
     seen = visit("build", data="small", **{"build.view": "take"}).calm()
     assert "**Licence unknown.**" in seen.texts("warning")
+    assert seen.widget("build.take.export").disabled and seen.widget("data.zip").disabled
+    assert "into the field below each sentence" in seen.texts("caption")
+    seen.set(build__take__why__consent="nobody is shown")
+    assert seen.widget("build.take.export").disabled and not seen.widget("data.zip").disabled
     seen.set(build__take__why__licence="I made it").press("build.take.export")
     first = spawned.pop()
-    assert asked(first)["config"]["export"]["overrides"] == "licence=I made it"
+    assert asked(first)["config"]["export"]["overrides"] == (
+        "licence=I made it\nconsent=nobody is shown"
+    )
     shutil.rmtree(jobs.get(first).path)  # or the next one waits for it
     agreed()
     seen = visit("build", data="small", **{"build.view": "take"}).calm()
@@ -86,5 +92,6 @@ def test_a_watermark_is_offered_for_synthetic_pictures_only_and_asked_for(visit,
     datasets.save("large", assemble(x, rows % 2, ("a", "b"), splits, name="large", attributes=columns))  # fmt: skip
     datasets.state("large", licence="CC0-1.0", consent="not needed")
     seen = visit("build", data="large", **{"build.view": "take"}).calm()
+    seen.set(build__take__why__mark="a test")
     seen.set(build__take__watermark=True).press("build.take.export").calm()
     assert asked(spawned[-1])["config"]["export"]["watermark"] is True

@@ -67,22 +67,26 @@ def seen(leaving: Leaving) -> Found:
         )
 
 
-@checks.add("opted-out", "Opted out", order=12, fine="Nobody has opted out of it")
+@checks.add(
+    "opted-out",
+    "Made of what was opted out of",
+    order=12,
+    fine="No run that made its items has learned from what somebody opted out of",
+)
 def opted_out(leaving: Leaving) -> Found:
-    """What somebody has opted out of must not leave, nor must samples of a run that has learned from it."""
-    rows = leaving.memory.opted_out(leaving.dataset)
-    said = [f"{many(len(rows), 'item')} that somebody has opted out of"] if len(rows) else []
+    """Samples of a run that has learned from what somebody has opted out of carry it on."""
+    said: list[str] = []  # the items themselves stay out of whatever leaves
     samples: list[int] = []
     for id, made in leaving.runs.items():
         job = leaving.job(id)
         if job is not None and leaving.memory.tainted(job):
             samples += made.tolist()
             said.append(
-                f"{many(len(made), 'item')} of the run {id}, which has learned from such an item"
+                f"{many(len(made), 'item')} of the run {id}, which has learned from an item that somebody has opted "
+                "out of"
             )
     if said:
-        both = np.union1d(rows, np.array(samples, np.int64))
         yield leaving.refuse(
             f"It holds {' and '.join(said[:3])}. Leave them out, and train such a run again without.",
-            both,
+            np.array(sorted(samples), np.int64),
         )

@@ -30,6 +30,8 @@ def spdx(leaving: Leaving) -> Found:
         if licences.stated(part.licence) and licences.find(part.licence) is None:
             yield leaving.refuse(f"{licences.nearest(part.licence)} Write it {_WHERE}.", part.rows)
             return
+    if not all(licences.stated(part.licence) for part in leaving.parts):
+        leaving.unlooked["spdx"] = "not known, as a licence is not."
 
 
 @checks.add(
@@ -40,6 +42,9 @@ def spdx(leaving: Leaving) -> Found:
 )
 def commercial(leaving: Leaving) -> Found:
     """What stands under a non-commercial licence stays out of commercial use, and so does what was made of it."""
+    known_all = all(licences.find(part.licence) for part in leaving.parts)
+    if not known_all:
+        leaving.unlooked["commercial"] = "not known, as a licence is not."
     if leaving.config.purpose != "commercial":
         return
     for part in leaving.parts:

@@ -96,11 +96,12 @@ def _made() -> list[str]:
     return [arm.name for arm in ordered() if not arm.origins and arm.name not in plain]
 
 
-def proofs(dataset: Dataset) -> list[dict[str, Any]]:
+def proofs(dataset: Dataset, quick: bool = False) -> list[dict[str, Any]]:
     """Reads the experiments about this very version that have ended with a verdict, the newest first.
 
     Args:
         dataset: The version; another content has other proofs.
+        quick: Whether those of too few pairs for a verdict are given, too.
 
     Returns:
         As :func:`core.building.experiment.summary` gives them, with ``job``, the id of the job, and ``when``.
@@ -113,7 +114,7 @@ def proofs(dataset: Dataset) -> list[dict[str, Any]]:
             continue
         proof = result.get("proof") if result and job.kind == "improve" else result
         fits = proof and proof.get("fingerprint") == dataset.fingerprint
-        if proof and fits and proof["done"] and not proof["quick"]:
+        if proof and fits and proof["done"] and (quick or not proof["quick"]):
             found.append({**proof, "job": job.id, "when": job.created})
     return found
 

@@ -31,7 +31,7 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
 
 def asked(dataset: Any) -> str:
     """Asks the dataset at the door, and says what was found; gives what it leaves for."""
-    from core.building import door
+    from core.building import door, optout
 
     knobs = door.DoorConfig.knobs()
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -44,10 +44,13 @@ def asked(dataset: Any) -> str:
         )
     config, bar, unlooked = door.DoorConfig(purpose=purpose, near=near), Bar(), {}
     try:
-        refusals = door.check(dataset, config, watch=bar, unlooked=unlooked)
+        leaving = optout.without(dataset)
+        refusals = door.check(leaving, config, watch=bar, unlooked=unlooked)
     finally:
         bar.close()
     found = {refusal.check: refusal for refusal in refusals}
+    if note := optout.staying(dataset):
+        st.info(note, icon=":material/block:")
     if found:
         st.error(
             f"**It is held at the door: {many(len(found), 'check')} of {len(door.ordered())}.**",
@@ -64,8 +67,8 @@ def asked(dataset: Any) -> str:
             st.markdown(
                 f":red[:material/block:] **{entry.title}.** {shell.plain(refusal.sentence)}"
             )
-            if 0 < refusal.count < len(dataset):
-                examples(dataset, refusal)
+            if 0 < refusal.count < len(leaving):
+                examples(leaving, refusal)
         elif entry.name in unlooked:
             lines.append(
                 f":gray[:material/remove:] {entry.title}: {shell.plain(unlooked[entry.name])}"

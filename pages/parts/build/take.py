@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -11,7 +12,9 @@ import streamlit as st
 from core import building, datasets, jobs, kinds
 from core.building import door, watermark
 from core.building.layouts import layouts
+from core.building.optout import staying, without
 from core.catalog import installed
+from core.datasets.optout import stamp
 from core.ground import scratch
 from core.ground.cache import Cache
 from core.ground.writing import many
@@ -19,6 +22,7 @@ from core.kinds.export import FOLDER
 from pages.parts import job as job_panel
 from pages.parts import shell, table
 from pages.parts.data import versions
+from pages.parts.glossary import explained
 
 MOST = 500 * 2**20  # bytes of a download: it is in memory while it is sent
 _held: Cache[list[door.Refusal]] = Cache(8)
@@ -30,17 +34,26 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
     left, right = st.columns([3, 2], gap="large")
     with right:
         versions.terms(dataset)
-        said = leave(dataset)
+        said, refusals = leave(dataset)
     with left:
-        choose(dataset, name, {f"dataset.{key}": value for key, value in prepared.items()} | said)
+        values = {f"dataset.{key}": value for key, value in prepared.items()} | said
+        choose(dataset, name, values, refusals)
     exports = [job for job in jobs.listing("export") if job.config["dataset"]["name"] == name]
     if exports:
         shell.live(done, 1 if exports[0].active else None, exports[0].id, dataset.fingerprint)
 
 
-def leave(dataset: Any) -> dict[str, str]:
-    """Says what holds the dataset at the door, and takes the reasons of whoever lets it out; gives both as values."""
-    st.markdown("**At the door**")
+def leave(dataset: Any) -> tuple[dict[str, str], list[door.Refusal]]:
+    """Says what holds the dataset at the door, and takes the reasons of whoever lets it out; gives both, as values too.
+
+    What must not be used stays out of every export, and is told as a note.
+    """
+    st.markdown(
+        "**At the door**",
+        help=explained(
+            "What is looked at before a dataset leaves: licences, consent, marks.", "Door"
+        ),
+    )
     purpose = st.segmented_control(
         "It leaves for",
         list(PURPOSES),
@@ -51,14 +64,16 @@ def leave(dataset: Any) -> dict[str, str]:
         help="A licence may forbid commercial use.",
     )
     config = door.DoorConfig.of({"purpose": purpose, "near": False})
-    key = (dataset.fingerprint, tuple(sorted(dataset.terms.items())), purpose)
+    key = (dataset.fingerprint, tuple(sorted(dataset.terms.items())), purpose, stamp())
     with st.spinner("Asking at the door"):
-        refusals = _held.get(key, lambda: door.check(dataset, config))
+        if note := staying(dataset):
+            st.info(note, icon=":material/block:")
+        refusals = _held.get(key, lambda: door.check(without(dataset), config))
     if not refusals:
         st.success(
             "Nothing holds it. Near copies are looked for in the export.", icon=":material/check:"
         )
-    reasons = []
+    reasons, answered = [], []
     for refusal in refusals:
         title = door.checks.get(refusal.check).title
         st.warning(f"**{title}.** {shell.plain(refusal.sentence)}", icon=":material/block:")
@@ -69,26 +84,32 @@ def leave(dataset: Any) -> dict[str, str]:
             help="The reason is kept with the export, and stands in its card.",
         )
         reasons += [f"{refusal.check}={reason.strip()}"] if reason.strip() else []
-    return {"export.purpose": purpose, "export.overrides": "\n".join(reasons)}
+        answered.append(replace(refusal, reason=reason.strip()))
+    return {"export.purpose": purpose, "export.overrides": "\n".join(reasons)}, answered
 
 
-def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
+def choose(
+    dataset: Any, name: str, values: Mapping[str, Any], refusals: Sequence[door.Refusal] = ()
+) -> None:
     """Lets the visitor choose layouts, and exports them as a job; the ZIP comes at once."""
     every = sorted(layouts, key=lambda each: each.order)
     able = [each for each in every if not each.refuses(dataset)]
     st.markdown("**Layouts**")
     options = [each.name for each in able]
+    kept = "build.take.layouts.kept"  # a widget forgets when its view is left
+    before = [key for key in st.session_state.get(kept, ()) if key in options]
     chosen = st.pills(
         "Layouts",
         options,
         selection_mode="multi",
-        default=["parquet" if len(able) > 1 else able[0].name],
+        default=before or ["parquet" if len(able) > 1 else able[0].name],
         format_func=lambda key: layouts.get(key).title,
         key="build.take.layouts",
         label_visibility="collapsed",
         help="Each is a folder of its own. All carry the class names, the splits and, of every item, where it comes "
         "from: origin, parent, run, seed and parameters.",
     )
+    st.session_state[kept] = list(chosen)
     lines = [
         f"- **{layouts.get(key).title}**: {shell.plain(layouts.get(key).caption)}" for key in chosen
     ]
@@ -96,6 +117,7 @@ def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
     for why in filter(None, (each.refuses(dataset) for each in every)):
         st.caption(shell.plain(why))
     values = {**values, **advanced(dataset, name)}
+    held = door.holding(refusals)
     with st.container(horizontal=True):
         shell.press(
             st,
@@ -107,10 +129,14 @@ def choose(dataset: Any, name: str, values: Mapping[str, Any]) -> None:
             type="primary",
             key="build.take.export",
             icon=":material/inventory_2:",
-            disabled=not shell.may_change() or not chosen,
+            disabled=not shell.may_change() or not chosen or bool(held),
             help="As a job. Everything is read back and compared before it counts as done.",
         )
-        archive(dataset)
+        archive(dataset, values["export.purpose"], refusals)
+    if held:
+        st.caption(f":material/block: {held_back(held)}")
+    if held and not door.holding(refusals, door.ONLY_TOLD):
+        st.caption("The ZIP goes all the same, for your own use.")
     counts = building.origins(dataset)
     st.caption(
         "The ZIP has one folder per class, and `manifest.csv` with the lineage: "
@@ -153,13 +179,23 @@ def begin(name: str, chosen: list[str], values: Mapping[str, Any]) -> None:
     kinds.submit("export", {"dataset": name}, asked, who=shell.who())
 
 
-def archive(dataset: Any) -> None:
-    """Offers the dataset as a ZIP of class folders with a manifest."""
+def held_back(held: Sequence[door.Refusal]) -> str:
+    """Says what is to be done before the dataset leaves."""
+    names = ", ".join(door.checks.get(refusal.check).title for refusal in held)
+    return (
+        f"Held at the door: {names}. Mend it, or write the reason why it leaves all the same into the field below "
+        "each sentence under **At the door**."
+    )
+
+
+def archive(dataset: Any, purpose: str, refusals: Sequence[door.Refusal]) -> None:
+    """Offers the dataset as a ZIP of class folders with a manifest, where nothing but its licence holds it."""
 
     def packed() -> bytes:
         with scratch.temporary() as folder:
             file = folder / "dataset.zip"
-            building.archive(dataset, file)
+            said = "" if purpose == "not said" else purpose
+            building.archive(dataset, file, said, {r.check: r.reason for r in refusals if r.reason})
             return file.read_bytes()
 
     st.download_button(
@@ -170,6 +206,7 @@ def archive(dataset: Any) -> None:
         key="data.zip",
         icon=":material/download:",
         on_click="ignore",
+        disabled=bool(door.holding(refusals, door.ONLY_TOLD)),
     )
 
 

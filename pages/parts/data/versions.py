@@ -150,11 +150,14 @@ def decided(dataset: Any) -> None:
 
 def make(dataset: Any, name: str) -> None:
     """Makes the new version, and chooses it."""
+    from core.building.optout import staying
     from core.quality import decisions
 
     version = decisions.apply(dataset, name, shell.who())
     st.session_state["data.next"] = version.name
-    st.session_state["_done"] = f"{version.name}: {len(version):,} images. It is chosen now."
+    st.session_state["_done"] = f"{version.name}: {len(version):,} images. It is chosen now." + (
+        f" {note}" if (note := staying(dataset)) else ""
+    )
 
 
 def terms(dataset: Any) -> None:

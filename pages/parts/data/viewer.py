@@ -203,33 +203,78 @@ def forget(dataset: Any, image: int) -> None:
     with shell.guard():
         entry = optout.matches_row(dataset, image)
         if entry is not None:
+            source = f"{dataset.name}:{image}"
+            of = "" if entry.source == source else f", like {shell.plain(entry.source)}"
             st.caption(
-                f":material/block: Must not be used any more: {shell.plain(entry.reason)} ({day(entry.when)}). Later "
-                "imports, builds and exports leave it out."
+                f":material/block: Must not be used any more{of}: {shell.plain(entry.reason)} ({day(entry.when)}). "
+                "Later imports, builds and exports leave it out."
+            )
+            st.button(
+                f"Take {'it' if not of else shell.plain(entry.source)} off the list",
+                key=f"data.item.forget.undo.{image}",
+                icon=":material/undo:",
+                on_click=lambda: shell.attempt(optout.undo, [entry.source]),
+                disabled=not shell.may_change(),
             )
             if again := [shell.called(run) for run in runs.listing() if retrain(run)]:
                 more = f" and {len(again) - 5:,} more" if len(again) > 5 else ""
                 st.caption(f"To be trained again: {shell.plain(', '.join(again[:5]))}{more}.")
             return
-    with st.popover(
-        "Must not be used any more", icon=":material/block:", disabled=not shell.may_change()
-    ):
+    if not shell.may_change():
+        return
+    # no popover: one that vanishes in a dialog leaves it deaf to Escape
+    with st.expander("Must not be used any more", icon=":material/block:"):
         st.caption(
-            "For somebody who withdraws consent. Later imports, builds and exports leave the picture and its near "
-            "copies out; models that have learned from it are to be trained again. It cannot be undone here."
+            "For somebody who withdraws consent. Later imports, builds and exports leave the picture out; models that "
+            "have learned from it are to be trained again. It can be taken off the list here."
         )
         typed = f"data.item.forget.why.{image}"
         st.text_input("Reason", key=typed, max_chars=300)
+        confirm = f"data.item.forget.near.{image}"
+        copies(dataset, image, confirm)
 
         def act() -> None:  # what was typed right before the press counts
-            said = st.session_state.get(typed, "")
-            shell.attempt(optout.forget, dataset, [image], said, shell.who())
+            said, near = st.session_state.get(typed, ""), st.session_state.get(confirm, False)
+            shell.attempt(optout.forget, dataset, [image], said, shell.who(), near)
 
         st.button(
             "Put it on the list",
             key=f"data.item.forget.{image}",
             icon=":material/block:",
             on_click=act,
+        )
+
+
+def copies(dataset: Any, image: int, key: str) -> None:
+    """Shows which pictures are nearly one, to be confirmed before they are put on the list with it."""
+    from core.datasets import optout
+
+    if dataset.medium.item != "picture":
+        return
+    stored = f"data.copies.{dataset.fingerprint}.{image}"
+    if not st.checkbox(
+        "Its near copies, too",
+        key=key,
+        help="Also in sets that are imported later: mirrored, lighter or darker, moved by a few pixels, as JPEG. "
+        "Without it only the very pixels count.",
+    ):
+        return
+    if stored not in st.session_state:
+        with st.spinner("Looking for near copies"):
+            st.session_state[stored] = optout.near_copies(dataset, image)
+    found = st.session_state[stored]
+    st.caption(
+        f"{len(found):,} near {'copy' if len(found) == 1 else 'copies'} in this dataset."
+        + (" Look at them: if one is another picture, untick this." if found else "")
+    )
+    if found:
+        show.pictures(
+            dataset.pictures(found[:24]),
+            columns=LIKE,
+            side=64,
+            key="data.item.copies",
+            alt=f"{len(found)} near copies of image {image}",
+            titles=titles(dataset, found[:24]),
         )
 
 
