@@ -492,7 +492,7 @@ def version(
         icon: Before its words.
         query: What the address says there, as in :func:`go`; ``type`` and ``help`` are the button's.
     """
-    look = {part: query.pop(part) for part in ("type", "help") if part in query}
+    look: dict[str, Any] = {part: query.pop(part) for part in ("type", "help") if part in query}
     pressed = st.button(
         label or f"Look at {plain(name)}",
         key=key,
