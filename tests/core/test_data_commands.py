@@ -197,6 +197,7 @@ def test_an_experiment_is_expected_done_and_told(run, toy):
 
 def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
     datasets.save("toy", toy(60))
+    datasets.state("toy", licence="", consent="not needed")
     out = tmp_path / "toy.zip"
     facts = run(
         "export", "toy", "--build", "larger", "--pipeline", "digits", "--out", out, "--json"
