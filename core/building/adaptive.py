@@ -35,8 +35,8 @@ class AdaptConfig(Config):
 
     source: Literal["augmented", "synthetic", "both"] = knob(
         "both",
-        "What joins: changed copies, samples of a model that is trained on the real images, or of each one half; "
-        "where samples are refused, copies take their place.",
+        "What joins: augmented images, samples of a model that is trained on the real images, or of each one half; "
+        "where samples are refused, augmented images take their place.",
         title="What joins",
     )
     budget: int = knob(

@@ -43,6 +43,11 @@ _TEXT = untrusted.Limits(characters=400_000, values=4_000)
 _SIGNS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 
 
+def meaning(source: str) -> str:
+    """Says what a digital source type means; empty for one that is not known."""
+    return _WORDS.get(source, "")
+
+
 @dataclass(frozen=True)
 class Trace:
     """One thing that a file says of its making.

@@ -20,6 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="only say how a folder, ZIP or file of pictures would be read",
     )
     parser.add_argument("--save", metavar="NAME", help="keep what was prepared under this name")
+    parser.add_argument("--licence", help="say under which licence a saved dataset stands")
+    parser.add_argument(
+        "--consent",
+        help="say whether the people on it agreed: unknown, given, not needed or withdrawn",
+    )
     parser.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
     parser.add_argument("--yes", action="store_true", help="really delete")
 
@@ -69,6 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
         dataset = datasets.load(arguments.name, parse(arguments.set), Terminal())
         if arguments.save:
             dataset = datasets.save(arguments.save, dataset)
+    if arguments.licence is not None or arguments.consent is not None:
+        said = arguments.save or arguments.name
+        dataset = datasets.state(said, licence=arguments.licence, consent=arguments.consent)
     result = {
         "name": dataset.name,
         "images": len(dataset.x),
@@ -81,6 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
         "fingerprint": dataset.fingerprint,
         "parent": dataset.parent,
         "group": dataset.group,
+        "licence": dataset.terms.get("licence", ""),
+        "consent": dataset.terms.get("consent", ""),
         "refused": [list(pair) for pair in dataset.refused],
         # sentences, then what each folder at the top was taken as
         "notes": [

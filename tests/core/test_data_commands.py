@@ -195,6 +195,14 @@ def test_an_experiment_is_expected_done_and_told(run, toy):
     )
 
 
+def test_the_terms_of_a_saved_dataset_can_be_said_later(run, faulty):
+    said = run("datasets", "faulty", "--licence", "CC-BY-4.0", "--consent", "given", "--json")
+    assert (said["licence"], said["consent"]) == ("CC-BY-4.0", "given")
+    assert datasets.load("faulty").terms == {"licence": "CC-BY-4.0", "consent": "given"}
+    assert "consent must be one of" in run("datasets", "faulty", "--consent", "yes", code=2)
+    assert "comes with the program" in run("datasets", "digits", "--licence", "MIT", code=2)
+
+
 def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
     datasets.save("toy", toy(60))
     datasets.state("toy", licence="", consent="not needed")
@@ -319,7 +327,7 @@ def test_metadata_is_removed_and_counted_and_terms_travel(tmp_path, setting):
     decisions.decide(again, "exclude", [0], seen=0)
     assert apply(again, "less").terms == again.terms
     with pytest.raises(
-        UserError, match="consent must be one of unknown, given, not needed, got 'yes'"
+        UserError, match="consent must be one of unknown, given, not needed, withdrawn, got 'yes'"
     ):
         datasets.state("trip", consent="yes")
     setting(view_only=1)

@@ -115,3 +115,10 @@ def test_drift_is_measured_at_once_and_a_model_as_a_job(visit, starved, spawned,
     assert younger.widget("build.drift.against.younger").value == "starved"
     setting(view_only=1)
     assert visit("build", **{"build.view": "gaps", "data": "starved"}).widget("build.adapt.start").disabled  # fmt: skip
+
+
+def test_the_first_values_of_a_proof_get_an_axis_of_round_numbers():
+    from pages.parts.augment.experiment import around
+
+    assert around([44.44441, 44.44441]) == [42, 46]
+    assert around([40.0, 60.0]) is None

@@ -164,3 +164,47 @@ def test_a_view_only_server_builds_nothing(visit, toy_set, setting, spawned):
     setting(view_only=1)
     opened(visit).calm().force("build.mix.build")
     assert not spawned
+
+
+def test_models_of_this_set_come_first_then_those_of_its_parents_and_none_that_cannot_fit(
+    toy_set, spawned, monkeypatch
+):
+    from dataclasses import replace
+
+    from core import kinds, runs
+    from core.augment import generative
+    from core.training import spec_of
+
+    child = datasets.assemble(
+        np.asarray(toy_set.x)[:, :, ::-1].copy(), toy_set.y, toy_set.classes, toy_set.splits,
+        name="child", source={"name": "child", "config": {}, "origin": {"name": "toy", "config": {}}},
+    )  # fmt: skip
+    models = {  # by run: of which set, with which content, of what size
+        "large": ("toy", "1", (1, 16, 16)),
+        "foreign": ("other", "2", (1, 8, 8)),
+        "parent": ("toy", "3", (1, 8, 8)),
+        "own": ("child", child.fingerprint, (1, 8, 8)),
+    }
+    spec = spec_of(child)
+    every = [
+        kinds.submit("train", {"dataset": "toy", "family": "gan"}, name=name) for name in models
+    ]
+    monkeypatch.setattr(runs, "generators", lambda: every)
+    monkeypatch.setattr(
+        runs,
+        "record",
+        lambda run: {
+            "spec": replace(spec, shape=models[run.name][2]).record(),
+            "dataset": {"name": models[run.name][0], "fingerprint": models[run.name][1]},
+        },
+    )
+    listed = generative.runs_for("sample", child)
+    assert [run.name for run in listed] == ["own", "parent", "foreign"]
+
+
+def test_an_origin_has_one_colour_in_every_chart():
+    from pages.parts import show
+
+    assert show.origin_colour("real", 3) == show.origin_colour("real") == show.colour(0)
+    assert show.origin_colour("synthetic", 0) == show.colour(2)
+    assert show.origin_colour("train", 1) == show.colour(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -204,11 +205,18 @@ def further(job: jobs.Job) -> None:
         )
 
 
+def around(values: Sequence[float]) -> list[float] | None:
+    """Gives an axis some points of width where the first values are all alike; None leaves it to the chart."""
+    low, high = min(values, default=0), max(values, default=100)
+    return None if high - low >= 2 else [round((low + high) / 2) - 2, round((low + high) / 2) + 2]
+
+
 def curves(result: dict[str, Any]) -> None:
     """Draws accuracy against real images per class, one line per arm."""
     import plotly.graph_objects as go
 
     figure, middle = go.Figure(), (len(result["arms"]) - 1) / 2
+    every: list[float] = []
     for number, (arm, title) in enumerate(result["arms"].items()):
         beside = 1.02 ** (number - middle)  # so that one bar does not hide another
         cells = [cell for cell in result["cells"] if cell["arm"] == arm]
@@ -218,6 +226,7 @@ def curves(result: dict[str, Any]) -> None:
             points = points or [(size, mean, [mean]) for size, mean in by_size.items()]
         if not points:
             continue
+        every += [value for point in points for value in point[2]]
         figure.add_scatter(
             x=[p[0] * beside for p in points],
             y=[p[1] for p in points],
@@ -246,7 +255,11 @@ def curves(result: dict[str, Any]) -> None:
             "type": "log",
             "tickvals": result["sizes"],
         },
-        yaxis={"ticksuffix": " %", "title": {"text": "accuracy on real test images"}},
+        yaxis={
+            "ticksuffix": " %",
+            "range": around(every),
+            "title": {"text": "accuracy on real test images"},
+        },
     )
     show.plot(
         figure,

@@ -14,6 +14,7 @@ from core.datasets import Dataset
 from core.ground.cache import Cache
 from core.ground.writing import percent
 from pages.parts import form, job, shell, show
+from pages.parts.glossary import explained
 
 KEY = "build.drift"
 _known: Cache[Drift] = Cache(16)
@@ -51,7 +52,7 @@ def asked(dataset: Dataset, name: str) -> DriftConfig:
         format_func=lambda other: (
             "other images of its own" if not other else shell.plain(datasets.describe(other).title)
         ),
-        help="A second version, another site. Items must be of the same shape.",
+        help=explained("A second version, another site. Items must be of the same shape.", "Drift"),
     )
     with corruption:
         what = st.selectbox(

@@ -15,6 +15,7 @@ from core.datasets import Dataset
 from core.ground.cache import Cache
 from pages.parts import form, job, shell, show
 from pages.parts.build import rounds, slices
+from pages.parts.glossary import explained
 from pages.parts.map import Trait, pack, points
 
 KEY = "build.gaps"
@@ -25,7 +26,7 @@ TARGETS = {
 }
 ORIGINS = {
     "real": "real",
-    "augmented": "changed copies",
+    "augmented": "augmented",
     "synthetic": "samples",
     "adversarial": "attacked",
 }
@@ -67,7 +68,10 @@ def asked(dataset: Dataset) -> GapsConfig:
         format_func=lambda axes: shell.plain(
             " and ".join(axes.split(",")).replace("cluster", "kind of picture")
         ),
-        help="Kinds of pictures are groups that look alike, found by k-means on the real training images.",
+        help=explained(
+            "Kinds of pictures are groups that look alike, found by k-means on the real training images.",
+            "Slice",
+        ),
     )
     wanted = target.selectbox(
         "There should be",
@@ -179,7 +183,7 @@ def _fill(usual: Mapping[int, int], budget: int | None = None) -> None:
 
 
 def origins(dataset: Dataset, head: Any) -> tuple[str, float]:
-    """Draws which model may make items, and how many are changed copies instead."""
+    """Draws which model may make items, and how many are augmented instead."""
     from core.augment.generative import runs_for
 
     listed = {run.id: run for run in runs_for("sample", dataset)}
@@ -187,11 +191,14 @@ def origins(dataset: Dataset, head: Any) -> tuple[str, float]:
         "Made by",
         ["", *listed],
         key=f"{KEY}.run.{dataset.name}",
-        format_func=lambda id: "changed copies only" if not id else shell.called(listed[id]),
-        help="A model's samples pass the gate before they join; others are changed copies of training images.",
+        format_func=lambda id: "augmented only" if not id else shell.called(listed[id]),
+        help=explained(
+            "A model's samples pass the gate before they join; others are augmented training images.",
+            "Gate",
+        ),
     )
     copies = head[2].slider(
-        "Of these, changed copies",
+        "Of these, augmented",
         0,
         100,
         50,
@@ -247,7 +254,7 @@ def histogram(dataset: Dataset, found: Coverage, given: np.ndarray, copies: floa
     added = given[list(order)]
     copied = np.round(added * copies).astype(int)
     for title, origin, counts in (
-        ("+ changed copies", "augmented", copied),
+        ("+ augmented", "augmented", copied),
         ("+ samples", "synthetic", added - copied),
     ):
         if counts.any():
@@ -263,11 +270,20 @@ def histogram(dataset: Dataset, found: Coverage, given: np.ndarray, copies: floa
         y=[each.target * total for each in shown],
         mode="markers",
         marker={"symbol": "line-ew", "size": 16, "line": {"width": 2, "color": show.ink()}},
-        name="should be",
+        name="should be then",
     )
     figure.update_layout(
         barmode="stack", height=290, xaxis_type="category", yaxis_title="training items"
     )
+    least = max(shown, key=lambda each: each.target * total - each.n, default=None)
+    if least is not None:
+        now = least.target * (total - int(given.sum()))
+        st.caption(
+            shell.plain(
+                f"A line says how many there should be with what is added; {least.name}: "
+                f"{least.target * total:,.0f} then, {now:,.0f} now (it holds {least.n:,})."
+            )
+        )
     show.plot(
         figure, key=f"{KEY}.histogram", alt="Training items of each slice, and what would join"
     )
@@ -359,11 +375,11 @@ def offer(
     usual = datasets.usual_chain(dataset)
     left, middle, right, file = st.columns([1.2, 1.4, 1, 1], vertical_alignment="bottom")
     chain = left.selectbox(
-        "Copies are changed by",
+        "Augmented by",
         chains,
         index=chains.index(usual) if usual in chains else 0,
         key=f"{KEY}.chain.{dataset.name}",
-        help="A chain of augmentations; make your own on the page Augment.",
+        help=explained("A chain of augmentations; make your own on the page Augment.", "Chain"),
     )
     title = middle.text_input(
         "Name of the new dataset", f"{dataset.name}-filled", key=f"{KEY}.name.{dataset.name}"

@@ -16,6 +16,7 @@ from core.ground.writing import duration, many, percent
 from core.kinds import build
 from pages.parts import form, shell, show
 from pages.parts import job as job_panel
+from pages.parts.glossary import explained
 
 KEY = "build.mix"
 ROWS = f"{KEY}.rows"
@@ -31,6 +32,7 @@ _CHOSEN = {
     "synthetic": "run",
     "adversarial": "classifier",
 }
+_TERMS = {"augmented": "Chain", "synthetic": "Gate", "adversarial": "Adversarial example"}
 _SHOWN = 12  # classes whose counts are asked for in one table
 
 
@@ -118,7 +120,7 @@ def _source(row: dict[str, Any], dataset: Any, name: str) -> dict[str, Any]:
                 index=start if options else None,
                 key=f"{key}.{chosen}",
                 format_func=lambda id: shell.plain(options[id]),
-                help=kind.caption,
+                help=explained(kind.caption, _TERMS.get(kind.name, "")),
                 placeholder="none there yet",
             )
         with amount:

@@ -11,6 +11,7 @@ from core import jobs, kinds
 from core.ground.writing import duration
 from pages.parts import form, shell
 from pages.parts.augment import experiment as panel
+from pages.parts.glossary import explained
 
 KEY = "build.proof"
 SETTINGS = ("steps", "width", "test_images", "robust", "seed")
@@ -128,8 +129,11 @@ def judge(dataset: Any, name: str) -> tuple[str, str]:
         key=f"{KEY}.referee",
         width=320,
         format_func=lambda name: referees.get(name).title,
-        help="What learns. What helps only one of them is worth less: bring a network on Robustness for two more, or "
-        "give your own training to the command line (experiment --trainer package.module:fit).",
+        help=explained(
+            "What learns. What helps only one of them is worth less: bring a network on Robustness for two more, or "
+            "give your own training to the command line (experiment --trainer package.module:fit).",
+            "Referee",
+        ),
     )
     if referee == "small" or not able:
         return "small", ""

@@ -140,6 +140,6 @@ def watch(id: str, dataset: Dataset, name: str, prepared: Mapping[str, Any]) -> 
             icon=":material/construction:",
             disabled=not shell.may_change(),
             width="stretch",
-            help="As changed copies, in the numbers that the pairs have asked for on average. As a job.",
+            help="As augmented images, in the numbers that the pairs have asked for on average. As a job.",
         )
     job.take(mine, KEY)

@@ -22,6 +22,7 @@ from core.kinds.export import FOLDER
 from pages.parts import job as job_panel
 from pages.parts import shell, table
 from pages.parts.data import versions
+from pages.parts.glossary import explained
 
 MOST = 500 * 2**20  # bytes of a download: it is in memory while it is sent
 _held: Cache[list[door.Refusal]] = Cache(8)
@@ -47,7 +48,12 @@ def leave(dataset: Any) -> tuple[dict[str, str], list[door.Refusal]]:
 
     What must not be used stays out of every export, and is told as a note.
     """
-    st.markdown("**At the door**")
+    st.markdown(
+        "**At the door**",
+        help=explained(
+            "What is looked at before a dataset leaves: licences, consent, marks.", "Door"
+        ),
+    )
     purpose = st.segmented_control(
         "It leaves for",
         list(PURPOSES),

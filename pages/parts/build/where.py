@@ -9,6 +9,7 @@ import streamlit as st
 
 from core.datasets import allow_size
 from pages.parts import shell
+from pages.parts.glossary import explained
 
 FORMS = ["png", "jpg", "jpeg", "webp", "gif", "mp4", "zip", "parquet", "tar", "npz"]
 ICONS = {True: ":material/check_circle:", False: ":material/public:", None: ":material/help:"}
@@ -26,8 +27,12 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
 
     st.markdown(
         "Drop a picture to see whether it says that a model has made it, and which one.",
-        help="Every picture that a model here has made carries a mark in its file when it leaves: XMP "
-        "DigitalSourceType, in the words of the IPTC. A mark can be forged, and is lost when a picture is saved anew.",
+        help=explained(
+            "Every picture that a model here has made carries a mark in its file when it leaves: XMP "
+            "DigitalSourceType, in the words of the IPTC. A mark can be forged, and is lost when a picture is saved "
+            "anew.",
+            "Mark",
+        ),
     )
     files = st.file_uploader(
         "Pictures, or an export",
@@ -49,6 +54,8 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
 
 def answer(found: Any, number: int) -> None:
     """Says what is known of a file."""
+    from core.building import detect
+
     with st.container(border=True):
         st.markdown(
             f"{ICONS[found.made_here]} **{shell.plain(found.file)}**  \n{shell.plain(found.sentence)}"
@@ -57,6 +64,7 @@ def answer(found: Any, number: int) -> None:
             {
                 "what": KINDS.get(mark.kind, mark.kind),
                 "says": mark.says,
+                "which means": detect.meaning(mark.says),
                 "run": mark.run,
                 "made by": mark.program,
                 "how many": mark.count,
