@@ -205,6 +205,7 @@ def test_the_terms_of_a_saved_dataset_can_be_said_later(run, faulty):
 
 def test_a_dataset_is_built_and_exported(run, toy, tmp_path):
     datasets.save("toy", toy(60))
+    datasets.state("toy", licence="", consent="not needed")
     out = tmp_path / "toy.zip"
     facts = run(
         "export", "toy", "--build", "larger", "--pipeline", "digits", "--out", out, "--json"

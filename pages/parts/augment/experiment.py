@@ -257,7 +257,6 @@ def curves(result: dict[str, Any]) -> None:
         },
         yaxis={
             "ticksuffix": " %",
-            "tickformat": ".1~f",
             "range": around(every),
             "title": {"text": "accuracy on real test images"},
         },
