@@ -36,6 +36,14 @@ function stage(root) {
     waits: (name) => pending.has(name),
     drop(name) { pending.get(name)?.(); pending.delete(name); },
 
+    // Hears the whole page, since a drag leaves its element; that ends by its name, too.
+    listen(name, heard) {
+      me.drop(name);
+      const listeners = new AbortController(), { signal } = listeners;
+      for (const [kind, act] of Object.entries(heard)) document.addEventListener(kind, act, { signal });
+      pending.set(name, () => listeners.abort());
+    },
+
     // Tells the server something under a number that is new for each time.
     send(name, what) {
       me.number = Math.max(Date.now(), me.number + 1);

@@ -191,7 +191,7 @@ def test_drift_failures_and_the_plan_are_told_from_what_was_recorded(toy, monkey
     monkeypatch.setattr(
         history.jobs, "listing", lambda *kinds: ended if "drift" in kinds or len(kinds) == 2 else []
     )
-    monkeypatch.setattr(card.proof, "proofs", lambda dataset: [])
+    monkeypatch.setattr(card.proof, "proofs", lambda dataset, **_: [])
     text = readme(dataset)
     plain = text.replace("\\", "")
     assert f"- b differs ({dataset.fingerprint[:4]})" in plain

@@ -458,6 +458,9 @@ def test_given_splits_are_kept(tmp_path: Path):
     assert found.notes == (
         "The folders are taken as the splits: 'Train' as train, 'test' as test.",
         "1 pictures that a later split holds as well were left out.",
+        "Class 'a' has 18 training, 1 validation and 6 test images of 25; 'b' has 19 training, 1 validation and 5 test "
+        "images of 25: too few to judge a class by. Import with more images, or with another Test or Validation share "
+        "under Advanced.",
         "The pictures had 12 × 10 pixels before they were scaled.",
     )
 

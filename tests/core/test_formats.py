@@ -700,7 +700,8 @@ def test_a_job_finds_a_file_of_any_format_that_was_named_from_elsewhere(tmp_path
 # --- The hub ------------------------------------------------------------------------------------------------------
 
 
-def test_a_dataset_of_the_hub_is_fetched_once_and_whole(tmp_path, monkeypatch):
+def test_a_dataset_of_the_hub_is_fetched_once_and_whole(tmp_path, monkeypatch, setting):
+    setting(data_dir=tmp_path / "data")  # the data of this computer stay as they are
     library = pytest.importorskip("huggingface_hub")
     source, asked = tmp_path / "hub", []
     shard(source, "data/train-00000-of-00001.parquet", table())
@@ -725,7 +726,8 @@ def test_a_dataset_of_the_hub_is_fetched_once_and_whole(tmp_path, monkeypatch):
     assert found.source["config"]["path"] == "hf://datasets/me/birds"
 
 
-def test_without_a_network_a_dataset_of_the_hub_is_a_sentence(monkeypatch):
+def test_without_a_network_a_dataset_of_the_hub_is_a_sentence(tmp_path, monkeypatch, setting):
+    setting(data_dir=tmp_path / "data")
     library = pytest.importorskip("huggingface_hub")
 
     def offline(*args: object, **more: object) -> None:

@@ -20,6 +20,7 @@ from pydantic import create_model
 
 from core.catalog import Config, Entry, Registry, UserError
 from core.datasets.container import Container, File, Volume
+from core.datasets.dataset import FEWEST
 from core.datasets.files import Archive, Directory, Single
 from core.datasets.labels import is_labels
 from core.datasets.pictures import SUFFIXES, Refused
@@ -101,7 +102,12 @@ def _container(volume: Volume, path: Path, config: Any) -> Container:
     pictures = [file for file in volume.files if _picture(file.name)]
     if not entry.beside and _bytes(pictures) > weights[best][1]:
         return volume
-    container = entry.make(volume, files, config)
+    try:
+        container = entry.make(volume, files, config)
+    except UserError:
+        if entry.beside or len(pictures) < FEWEST:
+            raise
+        return volume  # of a set of pictures, what lies beside them may be anything
     container.title, container.knobs = entry.title, tuple(entry.config.knobs())
     return container
 

@@ -1,15 +1,10 @@
 // Rows that Streamlit has drawn are dragged by their grips; where one is dropped is told, and the page draws it there.
 function begin() {
-  const listeners = new AbortController();
-  return { listeners, over: () => listeners.abort() };
+  return { rows: [], over() { for (const row of this.rows) row.style.transform = ""; } };
 }
 
 function show(me) {
-  if (!me.listens) {
-    const { signal } = me.listeners;
-    document.addEventListener("pointerdown", (event) => take(me, event), { signal });
-    me.listens = true;
-  }
+  if (!me.waits("press")) me.listen("press", { pointerdown: (event) => take(me, event) });
   return () => {};
 }
 
@@ -19,8 +14,9 @@ function take(me, event) {
   if (from < 0 || rows.includes(null) || event.button || !event.target.closest("[class*='-grip']")) return;
   event.preventDefault();  // no text is marked meanwhile
   const places = rows.map((row) => row.getBoundingClientRect()), start = event.clientY;
-  const step = rows.length > 1 ? places[1].top - places[0].top : 0, ends = new AbortController();
+  const step = rows.length > 1 ? places[1].top - places[0].top : 0;
   let to = from;
+  me.rows = rows;
   const move = ({ clientY }) => {
     const middle = places[from].top + places[from].height / 2 + clientY - start;
     to = places.filter((place, i) => i !== from && middle > place.top + place.height / 2).length;
@@ -30,14 +26,14 @@ function take(me, event) {
     });
   };
   const end = (drops) => {
-    ends.abort();
-    for (const row of rows) row.style.transform = "";
+    me.drop("drag");
+    me.over();
     if (drops && to !== from) me.send("moved", { row: me.data.rows[from], to });
   };
-  const { signal } = ends;
-  document.addEventListener("pointermove", move, { signal });
-  document.addEventListener("pointerup", () => end(true), { signal });
-  document.addEventListener("pointercancel", () => end(false), { signal });
-  document.addEventListener("keydown", ({ key }) => key === "Escape" && end(false), { signal });
-  me.listeners.signal.addEventListener("abort", () => end(false), { signal });
+  me.listen("drag", {
+    pointermove: move,
+    pointerup: () => end(true),
+    pointercancel: () => end(false),
+    keydown: ({ key }) => key === "Escape" && end(false),
+  });
 }
