@@ -56,7 +56,8 @@ def _filtered(rows: np.ndarray, step: int) -> np.ndarray:
     ahead = ((a + b) >> 1).astype(np.uint8)
     # all differences wrap around in a byte, as the filters want it
     tried = [rows, rows - left, rows - up, rows - ahead, rows - nearest]
-    costs = [np.abs(each.view(np.int8).astype(np.int16)).sum(-1, dtype=np.int32) for each in tried]
+    # of -128 the absolute value has the same bits, and is 128 without a sign
+    costs = [np.abs(each.view(np.int8)).view(np.uint8).sum(-1, dtype=np.int32) for each in tried]
     best = np.argmin(costs, 0)  # (N, H)
     out = np.empty((*rows.shape[:2], 1 + rows.shape[2]), np.uint8)
     out[..., 0] = best
