@@ -212,7 +212,10 @@ def bring(
     """
     settings().allow_change("import images")
     name = free(name)
-    entry = datasets.get(source or preview(values).source)
+    if not source:  # a look at all of it, where there is a choice
+        able = importers()
+        source = able[0].name if len(able) == 1 else preview(values).source
+    entry = datasets.get(source)
     config, _ = entry.prepare(entry.config.of(values, where="dataset"))
     origin = {"name": entry.name, "config": config.record()}
 

@@ -33,6 +33,7 @@ from core.ground.settings import settings
 from core.ground.watch import Watch
 from core.media import media
 
+_BUFFER = 2**20  # bytes; a write of each small item would take half as long as its decoding
 VERSION = 1  # raise it when the format or the way of decoding changes
 
 
@@ -56,7 +57,7 @@ class PixelFile:
 
     def __init__(self, file: Path, shape: tuple[int, ...], dtype: str = "uint8") -> None:
         self.file, self.shape, self.dtype, self.count = file, shape, np.dtype(dtype), 0
-        self._out = file.open("wb")
+        self._out = file.open("wb", buffering=_BUFFER)
         self._header()
 
     def add(self, image: np.ndarray) -> None:
@@ -71,7 +72,7 @@ class PixelFile:
         """Goes from grey to colour, with the images written so far."""
         self.close()
         grey = self.file.rename(self.file.with_suffix(".grey"))
-        self.shape, self.count, self._out = (3, *self.shape[1:]), 0, self.file.open("wb")
+        self.shape, self.count, self._out = (3, *self.shape[1:]), 0, self.file.open("wb", buffering=_BUFFER)
         self._header()
         for chunk in chunks(np.load(grey, mmap_mode="r")):
             self.add(chunk)
