@@ -72,7 +72,11 @@ class PixelFile:
         """Goes from grey to colour, with the images written so far."""
         self.close()
         grey = self.file.rename(self.file.with_suffix(".grey"))
-        self.shape, self.count, self._out = (3, *self.shape[1:]), 0, self.file.open("wb", buffering=_BUFFER)
+        self.shape, self.count, self._out = (
+            (3, *self.shape[1:]),
+            0,
+            self.file.open("wb", buffering=_BUFFER),
+        )
         self._header()
         for chunk in chunks(np.load(grey, mmap_mode="r")):
             self.add(chunk)
