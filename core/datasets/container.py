@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Self
@@ -53,7 +54,7 @@ class Rows:
     beside: bool = False
 
 
-class Container:
+class Container(ABC):
     """Files that hold one picture each, and are read one at a time.
 
     Attributes:
@@ -76,13 +77,14 @@ class Container:
     def __exit__(self, *args: object) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most have nothing open
         """Lets go of what is open."""
 
     def header(self, file: File) -> Header | None:
         """Says what is known of a picture before it is read; None where its first bytes say it."""
         return None
 
+    @abstractmethod
     def read(self, file: File, most: int, count: bool = True) -> bytes:
         """Reads at most ``most`` bytes of a file: a picture of one of :data:`core.datasets.pictures.KINDS`.
 
@@ -95,7 +97,6 @@ class Container:
             Refused: If it cannot be read.
             UserError: If the container unpacks to more than it may.
         """
-        raise NotImplementedError
 
 
 class Volume(Container):
@@ -115,6 +116,7 @@ class Volume(Container):
         self._kept = [*(self._kept or ()), stream]
         return stream
 
+    @abstractmethod
     def open(self, file: File) -> BinaryIO:
         """Opens a file for reading at any place.
 
@@ -122,4 +124,3 @@ class Volume(Container):
             Refused: If it cannot be read.
             UserError: If it unpacks to more than it may.
         """
-        raise NotImplementedError

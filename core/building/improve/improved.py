@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -27,7 +28,7 @@ TITLES = {
 
 
 @dataclass
-class Improved:
+class Improved(ABC):
     """What an improvement has done so far.
 
     Attributes:
@@ -169,9 +170,9 @@ class Improved:
         return f"{said} About {many(self.enough, 'minute')} would do."
 
     @property
+    @abstractmethod
     def enough(self) -> int:
         """Minutes in which something can be tried, and a verdict be reached."""
-        raise NotImplementedError
 
     def _not_done(self, ended: bool) -> list[str]:
         """Says what was not done, and why."""
