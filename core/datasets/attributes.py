@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from core.datasets.dataset import Consent
+from core.datasets.dataset import Consent, Dataset
 from core.ground.untrusted import Limits, NoData, read_json
 
 LINEAGE = ("origin", "parent", "run", "seed", "parameters")
@@ -179,3 +179,17 @@ def _whole(value: Any) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     return value if isinstance(value, int) and 0 <= value < 2**63 else -1
+
+
+def of_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+    """Gives the attributes of some rows (n,), whose ``parent`` is their own row among these, -1 where it is gone.
+
+    An import's own column may be called ``parent``, too; one that names no rows stays as it is.
+    """
+    attributes = {name: column[rows] for name, column in (dataset.attributes or {}).items()}
+    parents = attributes.get("parent")
+    if parents is not None and parents.dtype.kind == "i" and (parents < len(dataset)).all():
+        place = np.full(len(dataset), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        attributes["parent"] = np.where(parents >= 0, place[parents], -1)
+    return attributes or None

@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from core.catalog import UserError
 from core.datasets import pictures
+from core.datasets.attributes import of_rows
 from core.datasets.dataset import SPLITS, Dataset, assemble, chunks, digests
 from core.ground import files
 from core.ground.cache import Cache
@@ -335,12 +336,6 @@ def without(dataset: Dataset, write: Callable[[np.ndarray], np.ndarray] | None =
 def kept(dataset: Dataset, rows: np.ndarray, note: str, x: np.ndarray | None = None) -> Dataset:
     """Keeps some items of a dataset, each in its split; ``x`` are their levels, where they were written already."""
     split_of = dataset.split_of()[rows]
-    attributes = {name: column[rows] for name, column in (dataset.attributes or {}).items()}
-    parents = attributes.get("parent")
-    if parents is not None and parents.dtype.kind == "i" and (parents < len(dataset)).all():
-        place = np.full(len(dataset), -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        attributes["parent"] = np.where(parents >= 0, place[parents], -1)
     return assemble(
         np.asarray(dataset.x[rows]) if x is None else x,
         None if dataset.y is None else dataset.y[rows],
@@ -350,7 +345,7 @@ def kept(dataset: Dataset, rows: np.ndarray, note: str, x: np.ndarray | None = N
             for code, split in enumerate(SPLITS)
         },
         levels=dataset.levels,
-        attributes=attributes or None,
+        attributes=of_rows(dataset, rows),
         name=dataset.name,
         parent=dataset.parent,
         refused=dataset.refused,

@@ -23,6 +23,7 @@ from filelock import FileLock
 from core import datasets
 from core.catalog import UserError, unknown
 from core.datasets import SPLITS, Dataset, optout
+from core.datasets.attributes import of_rows
 from core.datasets.dataset import FEWEST, assemble
 from core.ground import files
 from core.ground.settings import settings
@@ -449,13 +450,6 @@ def derived(
 ) -> Dataset:
     """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
     split_of = dataset.split_of()[kept]
-    attributes = {name: column[kept] for name, column in (dataset.attributes or {}).items()}
-    parents = attributes.get("parent")
-    # of an augmented image, the row of the one that it was made from; an import's own column may be called so, too
-    if parents is not None and parents.dtype.kind == "i" and (parents < len(dataset)).all():
-        place = np.full(len(dataset), -1, np.int64)
-        place[kept] = np.arange(len(kept))
-        attributes["parent"] = np.where(parents >= 0, place[parents], -1)
     return assemble(
         dataset.x[kept],
         None if y is None else y[kept],
@@ -465,7 +459,7 @@ def derived(
             for code, split in enumerate(SPLITS)
         },
         levels=dataset.levels,
-        attributes=attributes or None,
+        attributes=of_rows(dataset, kept),
         name=dataset.name,
         parent=dataset.fingerprint,
         refused=dataset.refused,
