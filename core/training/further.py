@@ -176,8 +176,14 @@ def choose(model: GenerativeModel, config: FineTuneConfig, usual: Config, seed: 
 @torch.no_grad()
 def merged(model: nn.Module) -> nn.Module:
     """Adds the low-rank changes of a network to its weights, in place, so that it is as it was built."""
-    for module in [module for module in model.modules() if parametrize.is_parametrized(module)]:
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    for module in [part for part in model.modules() if parametrize.is_parametrized(part)]:
+        weight: Tensor = module.weight.detach()  # type: ignore[assignment]
+        # not by remove_parametrizations: a copy shares its class with what was copied, which would lose its weight
+        module.__class__ = type(module).__bases__[0]
+        del module.parametrizations
+        rest = dict(module._parameters)
+        module._parameters.clear()
+        module._parameters.update({"weight": nn.Parameter(weight, requires_grad=False)} | rest)
     return model
 
 
