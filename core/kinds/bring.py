@@ -52,7 +52,9 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
 
     dataset, chosen = task.dataset(), task.config("brought")
     spec, upload = spec_of(dataset), task.path / brought.UPLOAD
-    opened = brought.generator(chosen, upload.read_bytes(), spec, dataset.classes)
+    # by code there is nothing that was brought, and it is tried all the same
+    file = upload.read_bytes() if upload.exists() else b""
+    opened = brought.generator(chosen, file, spec, dataset.classes)
     with torch.inference_mode():
         x = opened.model.sample(range(2), None, 0, opened.usual)
     if tuple(x.shape[1:]) != spec.shape or not bool(x.isfinite().all()):
@@ -61,7 +63,7 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
             "Choose the dataset that it belongs to, or other parameters."
         )
     record = {
-        "brought": chosen,
+        "brought": chosen | opened.card,
         "notes": list(opened.notes),
         "classes": opened.model.classes,
         "train": {"batch": 1, "images": 0, "seed": 0},  # none of it is known
@@ -70,5 +72,5 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
     }
     files.write_json(task.path / RECORD, record)
     runs.save_checkpoint(task.path, opened.model, None, {"step": 0, "images": 0})
-    upload.unlink()
+    upload.unlink(missing_ok=True)
     yield {"step": 0, "images": 0}
