@@ -9,6 +9,7 @@ from core import brought
 from core.brought import origins
 from core.models import Spec
 from core.runs import Opened
+from core.weights import Package
 from core.wrapped import program
 from core.wrapped.decoder import DecoderSampling
 from core.wrapped.program import ProgramConfig
@@ -17,7 +18,7 @@ from core.wrapped.program import ProgramConfig
 @origins.add("decoder", "A decoder by code", ProgramConfig, sampling=DecoderSampling, code=True)
 def decoder(
     config: ProgramConfig,
-    file: bytes | None,
+    package: Package | None,
     spec: Spec,
     classes: Sequence[str],
     record: Mapping[str, Any] | None,
@@ -30,4 +31,4 @@ def decoder(
     model, facts, notes = program.generator(
         config, "decoder", spec, classes, record, DecoderSampling()
     )
-    return brought.opened(model, spec, classes, facts, notes, DecoderSampling)
+    return brought.opened(model, spec, classes, {"facts": facts}, notes, DecoderSampling)

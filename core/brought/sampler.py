@@ -9,6 +9,7 @@ from core import brought
 from core.brought import origins
 from core.models import Spec
 from core.runs import Opened
+from core.weights import Package
 from core.wrapped import program
 from core.wrapped.program import ProgramConfig
 from core.wrapped.sampler import SamplerSampling
@@ -17,7 +18,7 @@ from core.wrapped.sampler import SamplerSampling
 @origins.add("sampler", "A sampler by code", ProgramConfig, sampling=SamplerSampling, code=True)
 def sampler(
     config: ProgramConfig,
-    file: bytes | None,
+    package: Package | None,
     spec: Spec,
     classes: Sequence[str],
     record: Mapping[str, Any] | None,
@@ -30,4 +31,4 @@ def sampler(
     model, facts, notes = program.generator(
         config, "sampler", spec, classes, record, SamplerSampling()
     )
-    return brought.opened(model, spec, classes, facts, notes, SamplerSampling)
+    return brought.opened(model, spec, classes, {"facts": facts}, notes, SamplerSampling)

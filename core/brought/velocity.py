@@ -10,6 +10,7 @@ from core.brought import origins
 from core.models import Spec
 from core.models.diffusion import DiffusionSampling
 from core.runs import Opened
+from core.weights import Package
 from core.wrapped import program
 from core.wrapped.program import ProgramConfig
 
@@ -17,7 +18,7 @@ from core.wrapped.program import ProgramConfig
 @origins.add("velocity", "A velocity by code", ProgramConfig, sampling=DiffusionSampling, code=True)
 def velocity(
     config: ProgramConfig,
-    file: bytes | None,
+    package: Package | None,
     spec: Spec,
     classes: Sequence[str],
     record: Mapping[str, Any] | None,
@@ -30,4 +31,4 @@ def velocity(
     model, facts, notes = program.generator(
         config, "velocity", spec, classes, record, DiffusionSampling()
     )
-    return brought.opened(model, spec, classes, facts, notes, DiffusionSampling)
+    return brought.opened(model, spec, classes, {"facts": facts}, notes, DiffusionSampling)

@@ -49,12 +49,13 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
 
     from core import brought
     from core.training import spec_of
+    from core.weights import Package
 
     dataset, chosen = task.dataset(), task.config("brought")
     spec, upload = spec_of(dataset), task.path / brought.UPLOAD
-    # by code there is nothing that was brought, and it is tried all the same
-    file = upload.read_bytes() if upload.exists() else b""
-    opened = brought.generator(chosen, file, spec, dataset.classes)
+    # what enters by code comes without files, and is tried all the same
+    package = Package.kept(upload) if upload.exists() else Package("", {})
+    opened = brought.generator(chosen, package, spec, dataset.classes)
     with torch.inference_mode():
         x = opened.model.sample(range(2), None, 0, opened.usual)
     if tuple(x.shape[1:]) != spec.shape or not bool(x.isfinite().all()):
@@ -63,7 +64,7 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
             "Choose the dataset that it belongs to, or other parameters."
         )
     record = {
-        "brought": chosen | opened.card,
+        "brought": chosen | {"facts": opened.card.get("facts", {})},
         "notes": list(opened.notes),
         "classes": opened.model.classes,
         "train": {"batch": 1, "images": 0, "seed": 0},  # none of it is known

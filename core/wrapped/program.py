@@ -166,12 +166,13 @@ def generator(
     weights = Path(config.weights) if config.weights and record is None else None
     model, source = _wrapped(config.place, weights, kind, spec, classes)
     if record is not None:
-        if record.get("source") != source:
+        facts = dict(record.get("facts", {}))
+        if facts.get("source") != source:
             raise UserError(
                 f"The program of {config.place} has changed since it was brought, so its images would be others. "
                 "Restore the file that it stands in, or bring it again."
             )
-        return model, dict(record), ()
+        return model, facts, ()
     model = model.eval().requires_grad_(False)
     facts = {"source": source}
     if weights is not None:

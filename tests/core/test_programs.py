@@ -14,6 +14,7 @@ from core import brought, datasets, jobs, runs, worker
 from core.catalog import UserError
 from core.models import Decodes, Encodes, Purifies, Scores, Spec, Traces
 from core.models.diffusion import DiffusionSampling
+from core.weights import Package
 from core.wrapped import program
 from core.wrapped.velocity import VelocityModel
 
@@ -163,7 +164,7 @@ def mine(tmp_path, monkeypatch, setting):
 def bring(name: str, kind: str, **values: Any) -> jobs.Job:
     """Brings a generator by code for the digits, in this process."""
     values = {"place": f"mine:{name}", **values}
-    job = brought.keep(name, b"", values, datasets.load("digits"), kind)
+    job = brought.keep(name, Package("", {}), values, datasets.load("digits"), kind)
     worker.work(job.path)
     return jobs.get(job.id)
 
@@ -188,7 +189,7 @@ def test_what_a_network_offers_decides_what_its_run_can_do(mine, name, kind, can
     assert x.shape == (6, 1, 8, 8) and 0 <= float(x.min()) <= float(x.max()) <= 1
     assert torch.allclose(opened.model.sample([4], None, 3, opened.usual)[0], x[4], atol=1e-5)
     record = runs.record(run)
-    assert record["brought"]["config"]["place"] == f"mine:{name}" and len(record["brought"]["source"]) == 64  # fmt: skip
+    assert record["brought"]["config"]["place"] == f"mine:{name}" and len(record["brought"]["facts"]["source"]) == 64  # fmt: skip
     assert record["notes"][0].startswith("It draws an image in ")
     with torch.random.fork_rng(devices=[]):  # another process draws other weights at first
         torch.manual_seed(99)
@@ -248,7 +249,10 @@ def test_what_does_not_keep_the_contract_stays_outside_with_a_reason(mine, name,
     state = torch.get_rng_state(), np.random.get_state()[1].copy()
     with pytest.raises(UserError, match=said):
         brought.generator(
-            {"name": kind, "config": {"place": f"mine:{name}"}}, b"", digits_spec(), CLASSES
+            {"name": kind, "config": {"place": f"mine:{name}"}},
+            Package("", {}),
+            digits_spec(),
+            CLASSES,
         )
     assert torch.equal(torch.get_rng_state(), state[0]) or name == "Forgetful"  # its first weights
     assert np.array_equal(np.random.get_state()[1], state[1])
@@ -263,13 +267,15 @@ def test_weights_come_by_their_file_and_go_with_the_run(mine):
     assert run.status == "finished", run.message
     (mine / "w.safetensors").unlink()  # the checkpoint holds them
     opened = runs.open_model(run)
-    assert len(runs.record(run)["brought"]["weights"]) == 64
+    assert len(runs.record(run)["brought"]["facts"]["weights"]) == 64
     z, y = torch.zeros(1, 5), torch.zeros(1, 10)
     bias = opened.model.net.line.bias
     assert torch.allclose(opened.model.decode(z, y, opened.usual).flatten(), bias.sigmoid())
+    values = {"place": "mine:Sized", "weights": __file__}
     with pytest.raises(UserError, match="network of other tensors without its weights than with"):
-        values = {"place": "mine:Sized", "weights": __file__}
-        brought.generator({"name": "decoder", "config": values}, b"", digits_spec(), CLASSES)
+        brought.generator(
+            {"name": "decoder", "config": values}, Package("", {}), digits_spec(), CLASSES
+        )
 
 
 def test_a_record_alone_imports_nothing(mine, setting, monkeypatch):
@@ -303,7 +309,10 @@ def test_a_decoder_draws_what_its_latents_decode_to(mine):
     from core.tensors import noise
 
     opened = brought.generator(
-        {"name": "decoder", "config": {"place": "mine:Decoder"}}, b"", digits_spec(), CLASSES
+        {"name": "decoder", "config": {"place": "mine:Decoder"}},
+        Package("", {}),
+        digits_spec(),
+        CLASSES,
     )
     net, y = opened.model.net, torch.tensor([3, 4])
     z = 0.5 * noise(7, [8, 9], (5,), "latent")
