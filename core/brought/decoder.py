@@ -15,7 +15,14 @@ from core.wrapped.decoder import DecoderSampling
 from core.wrapped.program import ProgramConfig
 
 
-@origins.add("decoder", "A decoder by code", ProgramConfig, sampling=DecoderSampling, code=True)
+@origins.add(
+    "decoder",
+    "A decoder by code",
+    ProgramConfig,
+    sampling=DecoderSampling,
+    code=True,
+    note=program.note,
+)
 def decoder(
     config: ProgramConfig,
     package: Package | None,

@@ -15,7 +15,14 @@ from core.wrapped.program import ProgramConfig
 from core.wrapped.sampler import SamplerSampling
 
 
-@origins.add("sampler", "A sampler by code", ProgramConfig, sampling=SamplerSampling, code=True)
+@origins.add(
+    "sampler",
+    "A sampler by code",
+    ProgramConfig,
+    sampling=SamplerSampling,
+    code=True,
+    note=program.note,
+)
 def sampler(
     config: ProgramConfig,
     package: Package | None,

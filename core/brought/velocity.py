@@ -15,7 +15,14 @@ from core.wrapped import program
 from core.wrapped.program import ProgramConfig
 
 
-@origins.add("velocity", "A velocity by code", ProgramConfig, sampling=DiffusionSampling, code=True)
+@origins.add(
+    "velocity",
+    "A velocity by code",
+    ProgramConfig,
+    sampling=DiffusionSampling,
+    code=True,
+    note=program.note,
+)
 def velocity(
     config: ProgramConfig,
     package: Package | None,

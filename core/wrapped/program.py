@@ -193,6 +193,11 @@ def generator(
     return model, facts, admitted.notes
 
 
+def note(record: Mapping[str, Any]) -> str:
+    """Says which program makes a generator."""
+    return f"made by {record['config']['place']}, a program of this machine."
+
+
 def kind_of(net: Any, place: str) -> str:
     """Names what a network offers, the richest first: a name of :data:`KINDS`.
 
