@@ -33,6 +33,8 @@ from core.latent.projection import METHODS, chart, guess, methods, neighbours
 from core.latent.regression import arithmetic, condition, explained, regressed
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
+from core.latent.standings import METHODS as TRANSLATIONS
+from core.latent.standings import Standing, Standings, colours, held_out, standings
 from core.latent.together import JOINED, beside, carry, joints
 from core.latent.translate import (
     Aspect,

@@ -17,6 +17,7 @@ from pages.parts.latent import (
     picture,
     samples,
     side_by_side,
+    translate,
 )
 
 
@@ -43,6 +44,7 @@ TOOLS = {
     "beside": Tool("Side by side", side_by_side.draw),
     "map": Tool("Map", atlas.draw),
     "picture": Tool("Your image", picture.draw),
+    "translate": Tool("Translate", translate.draw, follows=True),
     "making": Tool("How it is made", how_made.draw, follows=True),
     "film": Tool("Film", film.draw),
 }
