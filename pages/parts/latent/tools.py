@@ -15,6 +15,7 @@ from pages.parts.latent import (
     film,
     how_made,
     picture,
+    repair,
     samples,
     side_by_side,
 )
@@ -43,6 +44,7 @@ TOOLS = {
     "beside": Tool("Side by side", side_by_side.draw),
     "map": Tool("Map", atlas.draw),
     "picture": Tool("Your image", picture.draw),
+    "repair": Tool("Repair", repair.draw, follows=True),
     "making": Tool("How it is made", how_made.draw, follows=True),
     "film": Tool("Film", film.draw),
 }

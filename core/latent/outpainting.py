@@ -1,0 +1,56 @@
+"""A picture scaled down into a larger frame, so that a model can go on beyond its edges."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.catalog import UserError
+from core.tensors import Batch
+
+PLACES = {  # where the picture stands in the frame, as shares of the free room: from the left, from the top
+    "middle": (0.5, 0.5),
+    "left": (0.0, 0.5),
+    "right": (1.0, 0.5),
+    "top": (0.5, 0.0),
+    "bottom": (0.5, 1.0),
+}
+LEAST = 0.2  # of the frame's side that the picture takes
+
+
+def framed(x: Batch, share: float, place: str = "middle") -> tuple[Batch, Tensor]:
+    """Scales pictures down into a frame of their own size; the rest of it is 0, and not known.
+
+    Args:
+        x: Pictures, (N, C, H, W) in [0, 1].
+        share: Of the frame's sides that they take, from :data:`LEAST` to 1.
+        place: One of :data:`PLACES`.
+
+    Returns:
+        The frames, (N, C, H, W), and which of their pixels are known, bool (H, W).
+
+    Raises:
+        UserError: If the share or the place is not allowed, or these are no pictures.
+    """
+    if place not in PLACES:
+        raise UserError(
+            f"A picture stands at one of {', '.join(PLACES)} in its frame, got {place!r}. Choose one of them."
+        )
+    if not LEAST <= share <= 1:
+        raise UserError(
+            f"A picture takes {LEAST:g} to 1 of its frame's side, got {share:g}. Choose a share between."
+        )
+    if x.ndim != 4:
+        raise UserError(
+            "Only pictures have an edge to go beyond, and this is something else. Repair a part of it instead."
+        )
+    sides = x.shape[2:]
+    height, width = (max(1, round(side * share)) for side in sides)
+    top = round((sides[0] - height) * PLACES[place][1])
+    left = round((sides[1] - width) * PLACES[place][0])
+    frame, known = torch.zeros_like(x), torch.zeros(tuple(sides), dtype=torch.bool)
+    inside = (slice(top, top + height), slice(left, left + width))
+    frame[:, :, *inside] = F.interpolate(x, (height, width), mode="area")
+    known[inside] = True
+    return frame, known
