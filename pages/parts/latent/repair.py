@@ -81,7 +81,7 @@ def draw(spot: Spot) -> None:
 
 def ask(spot: Spot, taken: picture.Taken, methods: list[Any]) -> Asked | None:
     """Asks what is not known of a picture, and how it is to be filled; None where nothing is marked."""
-    from core.latent import repair
+    from core.latent import holes, repair
 
     prepared = taken.prepared()
     for note in prepared.notes:
@@ -93,7 +93,7 @@ def ask(spot: Spot, taken: picture.Taken, methods: list[Any]) -> Asked | None:
         if not mask.any():
             st.caption("Mark what is to be filled in.")
             return None
-        known, said = repair.Known.mask(~mask), {"hole": boxes(mask)}
+        known, said = repair.Known.mask(~mask), {"hole": holes.boxes(mask)}
     elif way == "beyond":
         x, known, said = beyond(spot, prepared)
     else:
@@ -197,7 +197,7 @@ def marked(spot: Spot, x: Any) -> np.ndarray:
 
 def beyond(spot: Spot, prepared: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Asks how far beyond the picture's edge the model goes on, and shows the frame."""
-    from core.latent import outpainting, repair
+    from core.latent import holes, repair
 
     share = st.slider(
         "The picture takes",
@@ -212,14 +212,14 @@ def beyond(spot: Spot, prepared: Any) -> tuple[Any, Any, dict[str, Any]]:
     )
     place = st.segmented_control(
         "It stands",
-        list(outpainting.PLACES),
+        list(holes.PLACES),
         default="middle",
         key="latent.repair.place",
         required=True,
         bind="query-params",
         format_func=str.capitalize,
     )
-    x, inside = outpainting.framed(prepared.item, share / 100, place or "middle")
+    x, inside = holes.framed(prepared.item, share / 100, place or "middle")
     medium = prepared.dataset.medium
     x = medium.to_model(medium.stored(x, prepared.dataset.levels))
     show.pictures(
@@ -233,23 +233,11 @@ def beyond(spot: Spot, prepared: Any) -> tuple[Any, Any, dict[str, Any]]:
     return x, repair.Known.mask(inside), {"share": share / 100, "place": place}
 
 
-def boxes(mask: np.ndarray) -> list[list[int]]:
-    """Takes a mask, bool (H, W), apart into boxes: x, y, width and height each, together the mask and no more."""
-    done: list[list[int]] = []
-    growing: dict[tuple[int, int], list[int]] = {}
-    for y, row in enumerate(mask):
-        ends = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(np.int8), [0]])))
-        runs = {(int(a), int(b - a)) for a, b in zip(ends[::2], ends[1::2], strict=True)}
-        done += [box for run, box in growing.items() if run not in runs]
-        growing = {run: growing.get(run, [run[0], y, run[1], 0]) for run in sorted(runs)}
-        for box in growing.values():
-            box[3] += 1
-    return sorted([*done, *growing.values()], key=lambda box: (box[1], box[0]))
-
-
 def written(mask: np.ndarray) -> str:
     """Writes a mask for the address; nothing where it takes too many boxes."""
-    found = boxes(mask)
+    from core.latent import holes
+
+    found = holes.boxes(mask)
     return "" if len(found) > _BOXES else "_".join("-".join(map(str, box)) for box in found)
 
 

@@ -1,7 +1,8 @@
-"""A picture scaled down into a larger frame, so that a model can go on beyond its edges."""
+"""What is not known of a picture: what lies beyond its edges, and holes as boxes that a person can write."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -54,3 +55,17 @@ def framed(x: Batch, share: float, place: str = "middle") -> tuple[Batch, Tensor
     frame[:, :, *inside] = F.interpolate(x, (height, width), mode="area")
     known[inside] = True
     return frame, known
+
+
+def boxes(mask: np.ndarray) -> list[list[int]]:
+    """Takes a mask, bool (H, W), apart into boxes: x, y, width and height each, together the mask and no more."""
+    done: list[list[int]] = []
+    growing: dict[tuple[int, int], list[int]] = {}
+    for y, row in enumerate(mask):
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(np.int8), [0]])))
+        runs = {(int(a), int(b - a)) for a, b in zip(ends[::2], ends[1::2], strict=True)}
+        done += [box for run, box in growing.items() if run not in runs]
+        growing = {run: growing.get(run, [run[0], y, run[1], 0]) for run in sorted(runs)}
+        for box in growing.values():
+            box[3] += 1
+    return sorted([*done, *growing.values()], key=lambda box: (box[1], box[0]))
