@@ -108,10 +108,12 @@ def filled(
         seed=seed,
         watch=Turns(),
     )
-    last = fills(dataset.medium, steps, {entry.name: entry.title for entry in repair.repairs})
+    titles = {entry.name: entry.title for entry in repair.repairs}
+    last = fills(dataset.medium, steps, titles)
     return {
         "images": last.images,
         "method": last.method,
+        "title": titles.get(last.method, last.method.capitalize()),
         "seconds": last.seconds,
         "seed": seed,
         "label": label,
@@ -135,9 +137,7 @@ def choose(dataset: Any, image: int, opened: Any, done: dict[str, Any]) -> None:
         clickable=True,
         max_zoom=16,
     )
-    st.caption(
-        f"{done['method'].capitalize()}, {duration(done['seconds'])}. Click the one that you want."
-    )
+    st.caption(f"{done['title']}, {duration(done['seconds'])}. Click the one that you want.")
 
     def take() -> None:
         item = medium.kept(images[picked : picked + 1], dataset.levels)[0]

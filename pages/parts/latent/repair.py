@@ -62,7 +62,7 @@ def draw(spot: Spot) -> None:
         return
     if not (methods := repair.methods(spot.space)):
         repair.method_of(spot.space)  # says why not
-    source, result = st.columns([1.45, 1.55], gap="medium")
+    source, result = st.columns([1.5, 1.5], gap="medium")
     with source:
         taken = picture.take(spot, "latent.repair.of", pad=True)
         asked = None if taken is None else ask(spot, taken, methods)
