@@ -413,7 +413,10 @@ class Evaluator:
 
     def _few(self, part: str) -> tuple[Batch, Tensor | None]:
         of = self.train if part == "train" else self.held_out
-        x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
+        if self.dataset.pair and getattr(self.opened.model, "told", 0) and of.index is not None:
+            x = self.dataset.told(of.index[: self.scored], self.device)
+        else:
+            x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
         if not self.opened.model.classes or of.y is None:
             return x, None
         return x, torch.as_tensor(of.y[: self.scored]).to(self.device)

@@ -98,22 +98,26 @@ class Spec:
         shape: Of what the model sees of one item: (C, H, W) for images.
         levels: Values that a number of the dataset can take; 256 for bytes, 17 for digits.
         shares: Share of each class in the training data, summing to 1; empty without labels.
+        condition: Channels of the second image of each item, which a model may be told; 0 without one.
     """
 
     medium: str
     shape: tuple[int, ...]
     levels: int
     shares: tuple[float, ...] = ()
+    condition: int = 0
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Spec:
         """Reads what :meth:`record` gave."""
-        return cls(*side_of(record), record["levels"], tuple(record["shares"]))
+        condition = record.get("condition", 0)
+        return cls(*side_of(record), record["levels"], tuple(record["shares"]), condition)
 
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON; those of images as they have been from the start."""
         side = recorded(self.medium, self.shape)
-        return {**side, "levels": self.levels, "shares": list(self.shares)}
+        told = {"condition": self.condition} if self.condition else {}
+        return {**side, "levels": self.levels, "shares": list(self.shares), **told}
 
     @property
     def form(self) -> Form:
@@ -328,6 +332,41 @@ class Purifies(Protocol):
             steps: Of the way back.
             generator: The source of the noise, on the device of ``x``.
         """
+        ...
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """A model that turns another picture of an item, its condition, into the image: a sketch into a face.
+
+    Attributes:
+        told: Channels of the dataset's pair, which stand behind those of real images wherever the model is given any
+            (``losses``, ``held_out``): (N, C + told, H, W). 0 for one that makes its conditions of the images.
+        means: What its conditions are, for people: ``sketch``.
+    """
+
+    told: int
+    means: str
+
+    def condition(self, x: Tensor) -> Tensor:
+        """Gives the conditions of real images, (N, C + told, H, W) to (N, K, H, W) in [0, 1]."""
+        ...
+
+    def render(
+        self, condition: Tensor, ids: Ids, y: Tensor | None, seed: int, sampling: Config
+    ) -> Tensor:
+        """Turns conditions (N, K, H, W) in [0, 1] into images (N, C, H, W) in [0, 1].
+
+        An image depends on its condition, its id and the seed, never on the batch.
+        """
+        ...
+
+    def conditions(self, ids: Ids, seed: int) -> Tensor:
+        """Draws the conditions that `sample` renders, (N, K, H, W) in [0, 1], from those that it has kept."""
+        ...
+
+    def keep(self, x: Tensor) -> None:
+        """Keeps the conditions of real images (N, C + told, H, W), evenly spread over them, for `sample`."""
         ...
 
 
