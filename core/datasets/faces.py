@@ -1,9 +1,10 @@
 """Cartoon faces with known attributes: a dataset without a download, drawn by our own numpy code.
 
-:func:`attributes` decides who is in each picture, :func:`draw` paints it, :func:`sketch` draws the same with pencils. Every shape is a signed
-distance (negative inside) that becomes coverage over one pixel, so a face is crisp at any size and
-moves smoothly with its attributes. The picture is [-1, 1] x [-1, 1]; y points down. Arrays that
-hold one value per face have the shape (N, 1, 1), colours (N, 3, 1, 1) from 0 to 255.
+:func:`attributes` decides who is in each picture, :func:`draw` paints it, and :func:`sketch` draws
+its outlines. Every shape is a signed distance (negative inside) that becomes coverage over one
+pixel, so a face is crisp at any size and moves smoothly with its attributes. The picture is [-1, 1]
+x [-1, 1]; y points down. Arrays that hold one value per face have the shape (N, 1, 1), colours
+(N, 3, 1, 1) from 0 to 255.
 """
 
 from __future__ import annotations
@@ -384,16 +385,22 @@ class _View:
 class _Pencil(_View):
     """Draws the rim of whatever is filled, as wide as a pencil, and leaves paper inside."""
 
+    def glow(self, x: _Value, y: _Value, rx: _Value, ry: _Value) -> Array:
+        return np.zeros((1, 1, 1), np.float32)  # light has no rim
+
     def fill(self, cover: Array, colour: Array) -> None:
-        inner = np.broadcast_to(cover, self.paint.shape[:1] + self.paint.shape[2:])
-        cover = inner
+        if not np.any(cover):
+            return
+        inner = cover = np.broadcast_to(cover, self.paint[:, 0].shape)
         for _ in range(max(1, round(_PENCIL / self.pixel))):  # one pixel less on every side
-            wide = np.pad(inner, ((0, 0), (1, 1), (1, 1)), mode="edge")
-            rows = np.minimum(wide[:, :-2, 1:-1], wide[:, 2:, 1:-1])
-            columns = np.minimum(wide[:, 1:-1, :-2], wide[:, 1:-1, 2:])
-            inner = np.minimum(inner, np.minimum(rows, columns))
-        self.paint[:] += (cover - inner)[:, None] * (colour - self.paint)
-        self.paint[:] += inner[:, None] * (_PAPER - self.paint)
+            whole, inner = inner, inner.copy()
+            for here, there in ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))):
+                np.minimum(inner[:, here], whole[:, there], out=inner[:, here])
+                np.minimum(inner[..., here], whole[..., there], out=inner[..., here])
+        paint = self.paint
+        paint *= (1 - cover)[:, None]
+        paint += (cover - inner)[:, None] * colour
+        paint += (_PAPER * inner)[:, None]
 
 
 def _ellipse(x: _Value, y: _Value, rx: _Value, ry: _Value) -> Array:

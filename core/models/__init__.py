@@ -2,7 +2,7 @@
 
 One file in this folder is one family: config, blocks, model, loss, sampling, in reading order. It registers itself as
 ``families.add(name, title, Config, sampling=SamplingConfig, curves=…)`` on a function ``build(config, spec)``.
-How the five families fit the contract:
+How the families fit the contract:
 
 =========  ==============================================  =====================================================
 family     groups (span of the training)                   what `losses` yields in one step
@@ -13,6 +13,7 @@ vae        model (0 to 1)                                  one loss; `fit` draws
 vqvae      autoencoder (0 to 0.4), prior (0.4 to 1)        the group whose span holds `progress`, and no other
 flow       model                                           one loss; data-dependent scales start as buffers
 diffusion  model                                           one loss; steps and guidance are sampling parameters
+pix2pix    critic, generator                               as a gan; real images come with their conditions behind them
 =========  ==============================================  =====================================================
 
 This module names torch only for the type checker, so that listing the families costs nothing.
@@ -75,11 +76,13 @@ class Family(Taker):
         sampling: What sampling takes.
         curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
+        renders: Its samples are made of given pictures (:class:`Renders`), and so no match for those of others.
     """
 
     sampling: type[Config]
     curves: tuple[Curve, ...] = ()
     critic: bool = False
+    renders: bool = False
 
 
 families = Registry("family", Family, "core.models")
