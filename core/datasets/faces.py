@@ -253,7 +253,7 @@ def sketch(attributes: dict[str, Array], size: int, watch: Watch = UNWATCHED) ->
     """Draws the outlines of people with coloured pencils on white paper, uint8 (N, 3, size, size).
 
     The same shapes as those of :func:`draw`, at the same places: of each only its rim is drawn, in its colour, and what
-    lies behind it is hidden. What is behind the head, and light and shadow, are left out.
+    lies behind it is hidden; the background is a frame. Light has no rim.
 
     Args:
         attributes: As in :func:`draw`.
@@ -474,8 +474,9 @@ def _paint(who: dict[str, Array], size: int, pencil: bool = False) -> Array:
     paint = np.repeat(upper + (axis[:, None] + 1) / 2 * (lower - upper), size, axis=3)
     view = _Pencil if pencil else _View
     whole = view(axis[None, None], axis[None, :, None], paint, 2 / size)
-    if pencil:
-        paint[:] = _PAPER
+    if pencil:  # of what is behind everything, the rim is a frame
+        frame = np.maximum(np.abs(whole.x), np.abs(whole.y)) > 1 - _PENCIL
+        paint[:] = np.where(frame, paint, _PAPER)
     else:
         whole.fill(0.55 * whole.glow(0, -0.15, 1.05, 1.05), _WHITE)
 

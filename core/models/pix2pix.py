@@ -15,6 +15,7 @@ References (used throughout the code):
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -27,7 +28,7 @@ from core.models import MEMORISES, Curve, Spec, families
 from core.nets import crop, pad, plan, widths
 from core.tensors import Group, Ids, Images, Loss, edges, full, noise, rows, to_float
 
-KEPT = 2**20  # bytes of the conditions that `sample` renders
+KEPT = 2**19  # bytes of the conditions that `sample` renders
 COARSE = 4  # pixels of a side that become one
 
 
@@ -207,7 +208,9 @@ class Convolutions(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after))
+        self.first = nn.Sequential(
+            nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(math.gcd(8, after), after)
+        )
         self.second = nn.Conv2d(after, after, 3, padding=1)
         self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
 
@@ -250,7 +253,7 @@ class PatchCritic(nn.Sequential):
             nn.Conv2d(channels, width, 4, 2, 1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, 2 * width, 4, 2, 1),
-            nn.GroupNorm(8, 2 * width),
+            nn.GroupNorm(math.gcd(8, 2 * width), 2 * width),
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, 3, padding=1),
         )
