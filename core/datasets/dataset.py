@@ -115,7 +115,7 @@ datasets = Registry("dataset", Source)
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class SecondImages:
     """A second image of each item of a dataset, such as the sketch of a face; as large as the item.
 
     Attributes:
@@ -141,9 +141,9 @@ class Pair:
         """1 for grey, 3 for colour."""
         return self.x.shape[1]
 
-    def at(self, rows: Any) -> Pair:
+    def at(self, rows: Any) -> SecondImages:
         """Keeps those of some items; ``rows`` is a slice or rows (n,)."""
-        return Pair(np.asarray(self.x[rows]), self.levels, self.name)
+        return SecondImages(np.asarray(self.x[rows]), self.levels, self.name)
 
     def images(self, index: Any, device: Any = "cpu") -> Tensor:
         """Gives them as float32 (n, 1 or 3, H, W) in [0, 1]; ``index`` is a slice or rows (n,)."""
@@ -190,7 +190,7 @@ class Dataset:
     source: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
-    pair: Pair | None = field(default=None, repr=False)
+    pair: SecondImages | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.x)
@@ -361,7 +361,7 @@ def assemble(
     source: Mapping[str, Any] | None = None,
     terms: Mapping[str, str] | None = None,
     group: str = "",
-    pair: Pair | None = None,
+    pair: SecondImages | None = None,
 ) -> Dataset:
     """Puts a dataset together and takes its fingerprint.
 
@@ -401,7 +401,7 @@ def fingerprint(
     classes: tuple[str, ...],
     splits: Mapping[str, np.ndarray],
     levels: int,
-    pair: Pair | None = None,
+    pair: SecondImages | None = None,
 ) -> str:
     """Takes the sha-256 of the content: pixels, labels, classes, splits, levels, and the pair where there is one."""
     mark = hashlib.sha256(json.dumps([x.shape, list(classes), levels, y is not None]).encode())

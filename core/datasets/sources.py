@@ -18,7 +18,7 @@ from core.catalog import Config, UserError, broken_off, knob, reason, seed_knob
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
-    Pair,
+    SecondImages,
     assemble,
     datasets,
     digests,
@@ -116,7 +116,7 @@ def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
 
         from core.tensors import edges, to_bytes, to_float
 
-        pair = Pair(to_bytes(edges(to_float(torch.as_tensor(x), 17))), name="edges")
+        pair = SecondImages(to_bytes(edges(to_float(torch.as_tensor(x), 17))), name="edges")
     return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms, pair=pair)
 
 
@@ -186,7 +186,7 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     x = drawing.draw(attributes, config.size, watch)
     pair = None
     if config.pair == "sketch":
-        pair = Pair(drawing.sketch(attributes, config.size, watch), name="sketch")
+        pair = SecondImages(drawing.sketch(attributes, config.size, watch), name="sketch")
     y = attributes["expression"].astype(np.int64)
     if config.group:
         attributes["group"] = attributes[config.group].astype(str)

@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from core.catalog import Config, UserError, plain
 from core.datasets import optout
-from core.datasets.dataset import SPLITS, Dataset, Pair, Source, chunks, datasets
+from core.datasets.dataset import SPLITS, Dataset, SecondImages, Source, chunks, datasets
 from core.ground import machine
 from core.ground.cache import Cache
 from core.ground.files import new_folder
@@ -188,7 +188,7 @@ def read(folder: Path) -> Dataset:
         pair = None
         if about := meta.get("pair"):
             second = np.load(file, mmap_mode="r", allow_pickle=False)
-            pair = Pair(second, int(about["levels"]), str(about["name"]))
+            pair = SecondImages(second, int(about["levels"]), str(about["name"]))
         file = folder
         stored = {
             field.name: meta[field.name]

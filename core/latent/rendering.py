@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.catalog import UserError
-from core.datasets import Dataset, Pair, pictures, prepare
+from core.datasets import Dataset, SecondImages, pictures, prepare
 from core.ground.settings import settings
 from core.models import Renders
 from core.runs import Opened
@@ -210,7 +210,7 @@ def sketches(opened: Opened, dataset: Dataset) -> np.ndarray:
 def means(opened: Opened, dataset: Dataset | None) -> str:
     """Names what the model is told, for people: ``sketch``, ``edges``."""
     model = _able(opened)
-    pair: Pair | None = dataset.pair if dataset is not None else None
+    pair: SecondImages | None = dataset.pair if dataset is not None else None
     return pair.name if model.told and pair is not None else model.means
 
 

@@ -11,7 +11,7 @@ import torch
 
 from core import datasets
 from core.catalog import UserError
-from core.datasets import Dataset, Pair, store
+from core.datasets import Dataset, SecondImages, store
 from core.datasets import faces as drawing
 from core.datasets.optout import kept
 from core.models import Renders, Spec, families
@@ -44,18 +44,20 @@ def test_a_pair_is_content_and_its_absence_changes_no_fingerprint(paired):
     assert plain.fingerprint == datasets.fingerprint(*content) != paired.fingerprint
     other = np.array(paired.pair.x)
     other[3, 0, 0, 0] ^= 1
-    assert datasets.fingerprint(*content, Pair(other)) != paired.fingerprint
-    assert datasets.fingerprint(*content, Pair(np.array(paired.pair.x))) == paired.fingerprint
+    assert datasets.fingerprint(*content, SecondImages(other)) != paired.fingerprint
+    assert (
+        datasets.fingerprint(*content, SecondImages(np.array(paired.pair.x))) == paired.fingerprint
+    )
 
 
 def test_a_pair_that_does_not_fit_is_refused(paired):
     pair = np.zeros((60, 1, 16, 16), np.uint8)
-    assert replace(paired, pair=Pair(pair)).pair.channels == 1
+    assert replace(paired, pair=SecondImages(pair)).pair.channels == 1
     for wrong in (pair[:59], pair[:, :, :8, :8]):
         with pytest.raises(ValueError, match="has another size"):
-            replace(paired, pair=Pair(wrong))
+            replace(paired, pair=SecondImages(wrong))
     with pytest.raises(ValueError, match="uint8"):
-        Pair(pair.astype(np.float32))
+        SecondImages(pair.astype(np.float32))
 
 
 def test_a_pair_is_stored_and_every_version_has_its_own(paired, tmp_path):
