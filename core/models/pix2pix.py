@@ -1,7 +1,7 @@
 """Picture to picture: a network that turns a condition, such as a sketch, into the image that belongs to it.
 
-The condition is the second image of each item (:class:`core.datasets.SecondImages`); of a dataset without one it is made of the
-image itself, so that any dataset can teach how to fill in outlines, or to sharpen what is coarse.
+The condition is the second image of each item; of a dataset without one it is made of the image itself, so that any
+dataset can teach how to fill in outlines, or to sharpen what is coarse.
 
 Reproduce: ``python -m benchmarks.paired``.
 
