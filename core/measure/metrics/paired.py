@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     "Error to the true image",
     group="quality",
     direction="lower",
-    means="How far what the model makes of the second pictures of unseen images is from these images, as a share of how "
-    "far the mean training image is: 0 is the very image, 1 no better than the mean.",
+    means="How far what the model makes of the second pictures of unseen images is from these images, as a share of "
+    "how far the mean training image is: 0 is the very image, 1 no better than the mean.",
     doubt="Of what the second picture leaves open, the likely is as wrong as the unlikely.",
     needs=("renders",),
     scale="share",
