@@ -324,37 +324,35 @@ class Diffusion(nn.Module):
         count, n, device = particles(self.dim), len(ids), known.device
         rows = torch.arange(n, device=device)[:, None]
         fresh = partial(noise, seed, ids, device=device)  # a shape and a stream: (N, *shape)
-        every = (count, *self.shape)
+        lots = fresh((sampling.steps + 1,), "repair choice", uniform=True)  # (N, steps + 1)
         guidance = sampling.guidance
         if y is not None:
             y = y.repeat_interleave(count, 0)  # (N P,)
         elif (
             self.classes
         ):  # each class has its share of the particles, and is told without emphasis
-            place = (
-                torch.arange(count, device=device)
-                + fresh((), "repair class", uniform=True)[:, None]
-            )
+            place = torch.arange(count, device=device) + lots[:, -1:]
             edges = torch.tensor(self.spec.shares, device=device).cumsum(0)[:-1]
             y, guidance = torch.bucketize(place.flatten() / count, edges), 1.0
         field = self._field(y, guidance)
-        noisy = fresh(self.shape, "repair known")[
-            :, None
-        ]  # what is known, on its way from noise: (N, 1, …)
-        state = fresh(every, "repair start")  # (N, P, …)
-        state = state + (part(noisy[:, 0])[:, None] - each(part, state))
+        # of each step the first is for what is known on its way from noise, the others for the particles
+        draw = fresh((1 + count, *self.shape), "repair start")
+        noisy, state = draw.split([1, count], 1)  # (N, 1, …), (N, P, …)
+        state = state + each(part, noisy - state)
         times = torch.linspace(0, 1, sampling.steps + 1).tolist()
         for step, (t, after) in enumerate(itertools.pairwise(times)):
             clean = state + (1 - t) * field(state.flatten(0, 1), t).view_as(state)
             mean, spread = ancestral(state, clean, t, after)
-            noisy, _ = ancestral(noisy, known, t, after)
-            noisy = noisy + spread * fresh(self.shape, f"repair known {step}")[:, None]
-            wanted = part(noisy[:, 0])[:, None]
-            off = (wanted - each(part, mean)).square().flatten(2).sum(2)  # (N, P)
+            noisy, _ = ancestral(noisy, known[:, None], t, after)
+            if after < 1:
+                draw = spread * fresh((1 + count, *self.shape), f"repair step {step}")
+                noisy, state = noisy + draw[:, :1], mean + draw[:, 1:]
+            else:
+                state = mean
+            off = each(part, noisy - mean).square().flatten(2).sum(2)  # (N, P)
             chance = (-off / (2 * max(spread, NARROWEST) ** 2)).softmax(1)
-            kept = resampled(chance, fresh((), f"repair choice {step}", uniform=True))
-            jump = spread * fresh(every, f"repair step {step}")
-            state = (mean + jump - each(part, mean + jump) + wanted)[rows, kept]
+            kept = resampled(chance, lots[:, step])
+            state = (state + each(part, noisy - state))[rows, kept]
             if y is not None:
                 y = y.view(n, count).gather(1, kept).flatten()
                 field = self._field(y, guidance)
@@ -370,22 +368,23 @@ class Diffusion(nn.Module):
         sampling: DiffusionSampling,
     ) -> Iterator[Tensor]:
         """Yields fills, centred, as they are expected after every step; [8], algorithm 1."""
-        fresh = partial(noise, seed, ids, self.shape, device=known.device)
-        field = self._field(y, sampling.guidance)
-        state = fresh("repaint start")  # (N, …)
         steps, turns = repainting(self.dim)
+        field = self._field(y, sampling.guidance)
+        state = noise(seed, ids, self.shape, "repaint start", device=known.device)  # (N, …)
         times = torch.linspace(0, 1, steps + 1).tolist()
         for step, (t, after) in enumerate(itertools.pairwise(times)):
-            for turn in range(turns if t else 1):
-                name = f"repaint {step} {turn}"
-                if turn:  # back to the earlier time, so that the rest can follow what is known
+            every = (turns, 3, *self.shape)
+            fresh = noise(seed, ids, every, f"repaint {step}", device=known.device)
+            for turn in range(turns if step else 1):
+                back, hidden, jump = fresh[:, turn].unbind(1)  # each (N, …)
+                if turn:  # to the earlier time again, so that the rest can follow what is known
                     ratio = t / after
                     lost = math.sqrt((1 - t) ** 2 - (ratio * (1 - after)) ** 2)
-                    state = ratio * state + lost * fresh(f"{name} back")
-                state = state - part(state) + part(torch.lerp(fresh(f"{name} known"), known, t))
+                    state = ratio * state + lost * back
+                state = state + part(torch.lerp(hidden, known, t) - state)
                 clean = state + (1 - t) * field(state, t)
                 mean, spread = ancestral(state, clean, t, after)
-                state = mean + spread * fresh(name)
+                state = mean + spread * jump
             yield clean
 
     # --- likelihood ---------------------------------------------------------------------------------------------
@@ -451,7 +450,7 @@ def resampled(chance: Tensor, u: Tensor) -> Tensor:
 
 
 def each(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Applies a function of items (N, …) to populations of them, (N, P, …)."""
+    """Applies a linear function of items (N, …) to populations of them, (N, P, …)."""
     return part(x.flatten(0, 1)).view_as(x)
 
 

@@ -149,7 +149,7 @@ Made = Iterator[tuple[Batch, float]]
 
 
 @dataclass(frozen=True, eq=False)
-class Damaged:
+class Incomplete:
     """An item with what is known of it, and the fills that are asked for.
 
     Attributes:
@@ -189,7 +189,7 @@ class Damaged:
 
 @dataclass(frozen=True, kw_only=True)
 class Repair(Entry):
-    """A method; ``make(damaged) -> Made``: fills of the same ids again and again, the last ones are the result.
+    """A method; ``make(item) -> Made``: fills of the same ids again and again, the last ones are the result.
 
     Attributes:
         fits: Tells whether it can work with a model's space.
@@ -300,7 +300,7 @@ def fill(
     x = checked_images(space, x)[:1]
     if label is not None:
         label = space.known(label)
-    damaged = Damaged(space, x, known, fills, label, seed, watch)
+    item = Incomplete(space, x, known, fills, label, seed, watch)
 
     def filled(made: Batch, done: float, name: str) -> Filled:
         made = made[:fills].to(torch.float32).nan_to_num(0.0).clamp(0, 1)
@@ -312,27 +312,27 @@ def fill(
         yield filled(x.expand(fills, *x.shape[1:]), 1.0, "nothing")
         return
     if share == 0:  # nothing but the hole: samples
-        for made, done in damaged.by_batches(lambda ids: iter([(_samples(damaged, ids), 1.0)])):
+        for made, done in item.by_batches(lambda ids: iter([(_samples(item, ids), 1.0)])):
             yield filled(made, done, "samples")
             watch.check()
         return
     entry = method_of(space, method)
     early = None
     if entry.preview:
-        for early, _ in repairs.get(entry.preview).make(damaged):  # noqa: B007
+        for early, _ in repairs.get(entry.preview).make(item):  # noqa: B007
             watch.check()
         yield filled(early, 0.0, entry.preview)
-    for made, done in entry.make(damaged):
+    for made, done in entry.make(item):
         made = made if early is None else torch.cat([made, early[len(made) :]])
         yield filled(made, done, entry.name)
         watch.say("Filling the hole", done)
         watch.check()
 
 
-def _samples(damaged: Damaged, ids: Sequence[int]) -> Batch:
-    model = damaged.space.model
-    y = labels_for(model, ids, damaged.y(len(ids)), damaged.seed)
-    return model.sample(ids, y, damaged.seed, damaged.space.sampling)
+def _samples(item: Incomplete, ids: Sequence[int]) -> Batch:
+    model = item.space.model
+    y = labels_for(model, ids, item.y(len(ids)), item.seed)
+    return model.sample(ids, y, item.seed, item.space.sampling)
 
 
 def last(steps: Iterator[Filled]) -> Filled:

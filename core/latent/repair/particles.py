@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from core.latent.repair import Damaged, Made, repairs
+from core.latent.repair import Incomplete, Made, repairs
 from core.models import Repairs
 from core.tensors import Batch
 
@@ -17,15 +17,15 @@ from core.tensors import Batch
     order=10,
     preview="repaint",
 )
-def particles(damaged: Damaged) -> Made:
+def particles(item: Incomplete) -> Made:
     """Draws many paths from noise for each fill, and keeps those that lead to what is known."""
-    space, known = damaged.space, damaged.known
+    space, known = item.space, item.known
     ready: list[Batch] = []
-    for number in range(damaged.fills):  # one at a time: each has a population of its own
+    for number in range(item.fills):  # one at a time: each has a population of its own
         path = space.model.repair(
-            damaged.x, known.part, [number], damaged.y(1), damaged.seed, space.sampling
+            item.x, known.part, [number], item.y(1), item.seed, space.sampling
         )
         for step, made in enumerate(path, start=1):  # noqa: B007
-            damaged.watch.check()
+            item.watch.check()
         ready.append(made)
-        yield torch.cat(ready), (number + 1) / damaged.fills
+        yield torch.cat(ready), (number + 1) / item.fills

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.latent.repair import TOGETHER, Damaged, Made, repairs
+from core.latent.repair import TOGETHER, Incomplete, Made, repairs
 from core.models import Repairs
 
 
@@ -15,16 +15,16 @@ from core.models import Repairs
     needs="a model that repairs along a path from noise",
     order=40,
 )
-def repaint(damaged: Damaged) -> Made:
+def repaint(item: Incomplete) -> Made:
     """Follows a path from noise, with what is known put back at every step: quick, and less exact."""
-    yield from damaged.by_batches(lambda ids: _batch(damaged, ids))
+    yield from item.by_batches(lambda ids: _batch(item, ids))
 
 
-def _batch(damaged: Damaged, ids: Sequence[int]) -> Made:
-    space, known = damaged.space, damaged.known
+def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
+    space, known = item.space, item.known
     path = space.model.repair(
-        damaged.x, known.part, ids, damaged.y(TOGETHER), damaged.seed, space.sampling, quick=True
+        item.x, known.part, ids, item.y(TOGETHER), item.seed, space.sampling, quick=True
     )
     for made in path:  # noqa: B007
-        damaged.watch.check()
+        item.watch.check()
     yield made, 1.0

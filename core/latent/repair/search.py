@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.latent.density import density
 from core.latent.encoding import candidates, descent
-from core.latent.repair import Damaged, Made, repairs
+from core.latent.repair import Incomplete, Made, repairs
 from core.latent.space import Space, remember
 from core.models import Decodes
 from core.tensors import Batch, noise
@@ -49,24 +49,24 @@ def fits(space: Space) -> bool:
     needs="a model whose images are one pass from a latent, with a derivative",
     order=20,
 )
-def search(damaged: Damaged) -> Made:
+def search(item: Incomplete) -> Made:
     """Looks for latents whose images agree with what is known, and walks among them: several plausible fills."""
-    yield from damaged.by_batches(lambda ids: _batch(damaged, ids))
+    yield from item.by_batches(lambda ids: _batch(item, ids))
 
 
-def _batch(damaged: Damaged, ids: Sequence[int]) -> Made:
-    space, known, x = damaged.space, damaged.known, damaged.x
+def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
+    space, known, x = item.space, item.known, item.x
     wanted, prior = known.part(x), density(space)
 
     def error(made: Batch) -> Tensor:
         """Gives the sum of squares over what is known, (N,)."""
         return (known.part(made) - wanted).square().flatten(1).sum(1)
 
-    points = starts(damaged, ids, STARTS)  # (fills, starts, D + K)
+    points = starts(item, ids, STARTS)  # (fills, starts, D + K)
     yield space.decode(points[:, 0]), 0.0
     # every start is a search of its own, so that none is dropped
     for now, off in descent(space, points.flatten(0, 1)[:, None], error, STEPS):
-        damaged.watch.check()
+        item.watch.check()
         points, left = now.view_as(points), off.view(points.shape[:2])  # (fills, starts)
     rows = torch.arange(len(points), device=points.device)
     yield space.decode(points[rows, left.argmin(1)]), 0.3
@@ -75,7 +75,7 @@ def _batch(damaged: Damaged, ids: Sequence[int]) -> Made:
     width = (2 * (left.amin(1) / numbers).sqrt()).clamp_min(FINEST)  # (fills,)
     z = points[..., : space.latent]
     log = prior.log(z.flatten(0, 1)).view_as(left) - left / (2 * width**2)[:, None]
-    uniform = noise(damaged.seed, ids, (points.shape[1],), "repair pick", uniform=True).to(log)
+    uniform = noise(item.seed, ids, (points.shape[1],), "repair pick", uniform=True).to(log)
     picked = (log - (-uniform.log()).log()).argmax(1)  # in proportion to the density (Gumbel)
     z, shares = z[rows, picked], points[rows, picked, space.latent :]
 
@@ -87,17 +87,17 @@ def _batch(damaged: Damaged, ids: Sequence[int]) -> Made:
             prior.latent(white)
         )
 
-    walk = hamiltonian(energy, prior.white(z), ids, damaged.seed)
+    walk = hamiltonian(energy, prior.white(z), ids, item.seed)
     for number, (white, _) in enumerate(walk, start=1):
-        damaged.watch.check()
+        item.watch.check()
         if number % 5 == 0 or number == ROUNDS:
             yield space.decode(points_of(white)), 0.3 + 0.7 * number / ROUNDS
 
 
-def starts(damaged: Damaged, ids: Sequence[int], count: int) -> Tensor:
+def starts(item: Incomplete, ids: Sequence[int], count: int) -> Tensor:
     """Chooses those of a fill's own half of the draws that agree best with what is known, (N, count, D + K)."""
-    space, known, x = damaged.space, damaged.known, damaged.x
-    points, images = candidates(space, damaged.label if space.classes else None)
+    space, known, x = item.space, item.known, item.x
+    points, images = candidates(space, item.label if space.classes else None)
     wanted = known.part(x).flatten(1)
     off = torch.cat(
         [
@@ -105,7 +105,7 @@ def starts(damaged: Damaged, ids: Sequence[int], count: int) -> Tensor:
             for part in images.split(256)
         ]
     )
-    halves = noise(damaged.seed, ids, (len(points),), "repair half", uniform=True)  # (N, M)
+    halves = noise(item.seed, ids, (len(points),), "repair half", uniform=True)  # (N, M)
     off = off.expand(len(ids), -1).masked_fill(halves.to(off) > 0.5, math.inf)
     return points[off.topk(min(count, len(points)), largest=False).indices]
 
@@ -139,10 +139,12 @@ def hamiltonian(
             (gradient,) = torch.autograd.grad(height.sum(), x)
         return height.detach(), gradient
 
+    kicks = noise(seed, ids, (rounds, *start.shape[1:]), "repair momentum").to(start)
+    limits = noise(seed, ids, (rounds,), "repair accept", uniform=True).to(start)  # (N, rounds)
     x, length = start, torch.full((len(start), 1), 0.1).to(start)
     height, gradient = slope(x)
     for number in range(rounds):
-        fresh = noise(seed, ids, x.shape[1:], f"repair momentum {number}").to(x)
+        fresh = kicks[:, number]
         place, momentum, pull = x, fresh - length / 2 * gradient, gradient
         for leap in range(LEAPS):
             place = place + length * momentum
@@ -152,8 +154,7 @@ def hamiltonian(
             height + fresh.square().sum(1) / 2 - there - momentum.square().sum(1) / 2
         )  # the rise of the log-density
         chance = gained.clamp_max(0).exp().nan_to_num(0.0)
-        uniform = noise(seed, ids, (), f"repair accept {number}", uniform=True).to(x)
-        taken = uniform < chance
+        taken = limits[:, number] < chance
         x = torch.where(taken[:, None], place, x)
         height, gradient = (
             torch.where(taken, there, height),
