@@ -123,10 +123,10 @@ class Dataset:
     Shapes: ``x`` is of the shape and type of the medium, in memory or memory-mapped; images are uint8 (N, C, H, W) with
     values 0 … ``levels - 1``, and are read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted
     int64 array of indices; the three are disjoint and cover every item. ``terms`` are the ``licence`` of the items and
-    the ``consent`` of the people on them, with the ``creator`` and the ``maintainer`` of the set where somebody has said
-    them; they travel with every version. ``group`` is the name of what keeps items in
-    one split (``patient``, ``speaker``), or empty; the attribute of the name ``group`` then holds the group of each
-    item, empty for an item without one.
+    the ``consent`` of the people on them, with the ``creator`` and the ``maintainer`` of the set where somebody has
+    said them; they travel with every version. ``group`` is the name of what keeps items in one split (``patient``,
+    ``speaker``), or empty; the attribute of the name ``group`` then holds the group of each item, empty for an item
+    without one.
 
     Raises:
         ValueError: If the parts do not fit together.
