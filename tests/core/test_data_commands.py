@@ -203,7 +203,7 @@ def test_the_terms_of_a_saved_dataset_can_be_said_later(run, faulty, tmp_path):
     who = ("--creator", "Ada, paid by nobody", "--maintainer", "ada@example.org")
     assert run("datasets", "faulty", *who, "--json")["licence"] == "CC-BY-4.0"
     faulty = datasets.load("faulty")
-    sheet = {said.question: said.answer for said in card.of(faulty).answers}
+    sheet = {said.question: said.text for said in card.of(faulty).answers}
     assert sheet["Who created it, and who paid for it?"] == (
         "Ada, paid by nobody, as its owner says."
     )
