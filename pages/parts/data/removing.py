@@ -124,11 +124,12 @@ def filled(
 def choose(dataset: Any, image: int, opened: Any, done: dict[str, Any]) -> None:
     """Shows the fills; the one that is clicked can take the picture's place."""
     images, medium = done["images"], dataset.medium
+    items = medium.kept(images, dataset.levels)  # as the dataset would hold them
     picked = min(st.session_state.get("data.item.remove.chosen", 0), len(images) - 1)
     if (tile := show.clicked("data.item.remove.fills", len(images))) is not None:
         picked = st.session_state["data.item.remove.chosen"] = tile
     show.pictures(
-        medium.shown(images),
+        medium.pictures(items, dataset.levels),
         columns=FILLS,
         key="data.item.remove.fills",
         alt=f"{len(images)} fills",
@@ -140,9 +141,8 @@ def choose(dataset: Any, image: int, opened: Any, done: dict[str, Any]) -> None:
     st.caption(f"{done['title']}, {duration(done['seconds'])}. Click the one that you want.")
 
     def take() -> None:
-        item = medium.kept(images[picked : picked + 1], dataset.levels)[0]
         how = {name: done[name] for name in ("method", "hole", "label")} | {"fill": picked}
-        mending.repair(dataset, image, item, run=opened.run, seed=done["seed"], how=how)
+        mending.repair(dataset, image, items[picked], run=opened.run, seed=done["seed"], how=how)
         st.session_state["data.item.remove"] = False
 
     st.button(
