@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     view_only: bool = Field(
         default=False, description="Serve everything for looking, change nothing."
     )
+    code: str = Field(
+        default="",
+        description="Programs of this machine whose generators are opened: package.module:factory, with commas.",
+    )
     gallery: bool = Field(
         default=True, description="Show the trained runs that ship with the code."
     )

@@ -53,7 +53,9 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
 
     dataset, chosen = task.dataset(), task.config("brought")
     spec, upload = spec_of(dataset), task.path / brought.UPLOAD
-    opened = brought.generator(chosen, Package.kept(upload), spec, dataset.classes)
+    # what enters by code comes without files, and is tried all the same
+    package = Package.kept(upload) if upload.exists() else Package("", {})
+    opened = brought.generator(chosen, package, spec, dataset.classes)
     with torch.inference_mode():
         x = opened.model.sample(range(2), None, 0, opened.usual)
     if tuple(x.shape[1:]) != spec.shape or not bool(x.isfinite().all()):
@@ -71,5 +73,5 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
     }
     files.write_json(task.path / RECORD, record)
     runs.save_checkpoint(task.path, opened.model, None, {"step": 0, "images": 0})
-    upload.unlink()
+    upload.unlink(missing_ok=True)
     yield {"step": 0, "images": 0}
