@@ -88,9 +88,8 @@ def outline(make: Callable[[], nn.Module], what: str) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # whatever a class raises at a description that it does not like
-        lines = str(error).strip().splitlines() or [""]
         raise UserError(
-            f"{what} describes no network that can be built ({type(error).__name__}: {lines[0][:160]}). {ASIS}"
+            f"{what} describes no network that can be built ({_raised(error)}). {ASIS}"
         ) from None
     allow_parameters(sum(weight.numel() for weight in net.parameters()), what)
     return net
@@ -230,12 +229,15 @@ def unresized(net: Callable[[], Any], what: str, shape: tuple[int, ...]) -> None
     try:
         out = net()
     except Exception as error:  # whatever a network raises at what does not fit
-        lines = str(error).strip().splitlines() or [""]
         raise UserError(
-            f"{what} cannot take items of {' × '.join(map(str, shape))} ({type(error).__name__}: {lines[0][:120]}). "
-            f"{ASIS}"
+            f"{what} cannot take items of {' × '.join(map(str, shape))} ({_raised(error)}). {ASIS}"
         ) from None
     if tuple(out.shape[1:]) != shape:
         raise UserError(
             f"{what} makes {' × '.join(map(str, out.shape[1:]))} of {' × '.join(map(str, shape))}. {ASIS}"
         )
+
+
+def _raised(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}"
