@@ -96,7 +96,7 @@ class DiffusersConfig(Config):
     )
     prediction: Literal["as written", "epsilon", "v_prediction", "sample"] = knob(
         "as written",
-        "What the network says of a noisy image: its noise (epsilon), the clean image (sample), or both (v_prediction).",
+        "What the network says of a noisy image: its noise (epsilon), the clean one (sample), or both (v_prediction).",
         advanced=True,
     )
 
@@ -136,7 +136,9 @@ def _see(package: Package) -> Seen:
             "Nothing says how it was taught (no scheduler_config.json): choose its levels of noise and its prediction."
         )
     if classes and not names:
-        notes.append(f"It listens to {classes:,} class{'es' * (classes != 1)}, and says no names of them.")
+        notes.append(
+            f"It listens to {classes:,} class{'es' * (classes != 1)}, and says no names of them."
+        )
     return Seen(
         title=f"{NETWORK} of diffusers",
         parameters=sum(weight.numel() for weight in bare.parameters()),
@@ -256,13 +258,19 @@ class Denoiser(Diffusion):
             state = x
         else:
             bounded = t.clamp(1e-6, 1 - 1e-6)
-            level = (bounded.log() - (-bounded).log1p()).clamp(self.levels[-1], self.levels[0])  # (N,)
+            level = (bounded.log() - (-bounded).log1p()).clamp(
+                self.levels[-1], self.levels[0]
+            )  # (N,)
             step = _between(self.levels, level)
             signal, spread = (wide(torch.sigmoid(side * 2 * level).sqrt(), x) for side in (1, -1))
             state = x * (signal + spread)
         labels = self._labels(y, keep, len(x)) if self.classes else None
         out = self.net(state, step, class_labels=labels).sample
-        return out[:, : x.shape[1]].to(x.dtype), signal, spread  # of two halves the second is a variance
+        return (
+            out[:, : x.shape[1]].to(x.dtype),
+            signal,
+            spread,
+        )  # of two halves the second is a variance
 
     def _labels(self, y: Tensor | None, keep: Tensor | None, count: int) -> Tensor:
         """Gives the shares of the network's own classes, (N, K')."""
@@ -418,7 +426,12 @@ def _allow_pipeline(index: Mapping[str, Any]) -> None:
         if part.startswith("_") or made is None:
             continue
         allowed = {"unet": (NETWORK,), "scheduler": (*LADDERS, *FLOWS)}.get(part, ())
-        if not isinstance(made, list) or len(made) != 2 or made[0] != "diffusers" or made[1] not in allowed:
+        if (
+            not isinstance(made, list)
+            or len(made) != 2
+            or made[0] != "diffusers"
+            or made[1] not in allowed
+        ):
             raise UserError(
                 f"model_index.json asks for {part[:40]!r} made by {str(made)[:80]!r}. Allowed are a unet, a "
                 f"{NETWORK} of diffusers, and a scheduler of diffusers. Nothing else of a folder is made."
@@ -437,7 +450,11 @@ def _taught(said: Mapping[str, Any], path: str) -> dict[str, Any]:
     def number(key: str, usual: float) -> float:
         value = said.get(key, usual)
         low, high = _NUMBERS[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
             raise UserError(
                 f"{path} has {key}={value!r:.60}, and numbers from {low:g} to {high:g} are allowed. {component.ASIS}"
             )
@@ -456,7 +473,9 @@ def _taught(said: Mapping[str, Any], path: str) -> dict[str, Any]:
         or not 2 <= len(betas) <= 100_000
         or not all(isinstance(beta, float) and 0 < beta < 1 for beta in betas)
     ):
-        raise UserError(f"{path} has trained_betas that are no numbers between 0 and 1. {component.ASIS}")
+        raise UserError(
+            f"{path} has trained_betas that are no numbers between 0 and 1. {component.ASIS}"
+        )
     steps = int(number("num_train_timesteps", 1000))
     # what is cut for latents is cut far outside of what a pixel can be
     taught = {
@@ -517,8 +536,8 @@ def _order(
         names = list(classes)
     if not names or len(names) not in (count, count - 1):
         raise UserError(
-            f"The network listens to {count:,} class{'es' * (count != 1)}, and {len(names or classes)} names are known. "
-            "Write the names of its classes in the order of its numbers: classes=cat,dog."
+            f"The network listens to {count:,} class{'es' * (count != 1)}, and {len(names or classes)} names are "
+            "known. Write the names of its classes in the order of its numbers: classes=cat,dog."
         )
     folded = {name.casefold(): number for number, name in enumerate(names)}
     if strange := [name for name in classes if name.casefold() not in folded]:

@@ -203,7 +203,9 @@ def build(
     bare = outline(make, what)
     if files is not None:
         fitting(files, bare, what, renamed)
-    with torch.random.fork_rng(devices=[]):  # what it draws at first is overwritten, and is nobody's noise
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # what it draws at first is overwritten, and is nobody's noise
         net = make().float()
     if files is not None:
         full: dict[str, Tensor] = {}
