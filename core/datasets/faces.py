@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.catalog import UserError
+from core.catalog import UserError, unknown
 from core.ground.watch import UNWATCHED, Watch
 
 Array = np.ndarray
@@ -215,6 +215,31 @@ def attributes(seed: int, count: int, correlated: bool = True) -> dict[str, Arra
     who["freckles"] = choose("freckles", freckles, none=1 - spots, freckles=spots)
     who |= {"shirt": choose("shirt", shirt), "background": choose("background", background)}
     return who | {"skin": skin, "head": bell(head), "turn": bell(turn), "brows": bell(brows)}
+
+
+def become(attributes: dict[str, Array], name: str, value: str) -> dict[str, Array]:
+    """Gives the attributes of the same people with another value of one choice, a copy.
+
+    With another ``expression``, ``smile``, ``mouth`` and ``eyes`` keep their places within the spans of the class.
+
+    Raises:
+        UserError: If there is no such choice or value.
+    """
+    if name not in NAMES:
+        raise UserError(unknown("choice of a face", name, list(NAMES)))
+    if value not in NAMES[name]:
+        raise UserError(unknown(f"value of {name}", value, NAMES[name]))
+    who = {key: np.array(values) for key, values in attributes.items()}
+    if name == "expression":
+        new = _POSES[value]
+        for part in ("smile", "mouth", "eyes"):
+            spans = np.array([getattr(pose, part) for pose in _POSES.values()])
+            low, high = spans[who["expression"]].T
+            place = ((who[part] - low) / (high - low)).clip(0, 1)
+            start, end = getattr(new, part)
+            who[part] = start + place * (end - start)
+    who[name] = np.full_like(who[name], NAMES[name].index(value))
+    return who
 
 
 def draw(attributes: dict[str, Array], size: int, watch: Watch = UNWATCHED) -> Array:

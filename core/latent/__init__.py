@@ -34,6 +34,19 @@ from core.latent.regression import arithmetic, condition, explained, regressed
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
 from core.latent.together import JOINED, beside, carry, joints
+from core.latent.translate import (
+    Aspect,
+    Judged,
+    Translated,
+    aspect_of,
+    aspects,
+    changeable,
+    judged,
+    translate,
+    truth,
+    why_not,
+)
+from core.latent.transport import Transport
 from core.latent.views import (
     activations,
     code_map,

@@ -289,6 +289,24 @@ class Traces(Protocol):
 
 
 @runtime_checkable
+class Carries(Protocol):
+    """A model with a velocity field that carries noise (time 0) to images (time 1) along straight paths."""
+
+    def velocity(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None
+    ) -> Tensor:
+        """Expects ``data - noise`` at ``x = (1 - t) noise + t data``; images are centred, from -1 to 1.
+
+        Args:
+            x: States, (N, …).
+            t: Times, (N,).
+            y: Labels (N,), or shares of classes (N, K); None for any class.
+            keep: False for a state whose label is to be ignored, (N,).
+        """
+        ...
+
+
+@runtime_checkable
 class Unrolls(Protocol):
     """A model that decodes by a chain of maps between things of the same size."""
 

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from core.tensors import (
 )
 from core.training.batches import Split, Transform
 from core.training.config import TrainConfig, batch_of, publish_steps, rate
+from core.training.further import merged
 from core.training.guard import (
     ROLLBACKS,
     Checks,
@@ -97,12 +98,13 @@ class Trainer:
     """Trains a network on a dataset.
 
     Args:
-        model: The network; it is moved to ``device``.
+        model: The network; it is moved to ``device``. Weights that need no gradient stay as they are.
         dataset: Its ``train`` part is trained on, held-out values come from ``valid``; ``test`` is never read.
         config: Of the loop.
         device: Where to train.
         transform: Augments a batch, from items in [0, 1] to the same; draws from the step's generator only.
         update: How a step comes by its gradient; the loss's own, averaged over several processes, if left out.
+        pace: Factor of the learning rate that the network advises.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Trainer:
         device: torch.device,
         transform: Transform | None = None,
         update: Update | None = None,
+        pace: float = 1.0,
     ) -> None:
         assert isinstance(model, nn.Module)
         gpu, self.layout = device.type == "cuda", _layout(device)
@@ -120,7 +123,7 @@ class Trainer:
         self.config, self.device, self.transform = config, device, transform
         self.train = Split(dataset, "train", device)
         self.valid = Split(dataset, "valid", device, limit=2000)
-        self.groups: dict[str, Group] = {group.name: group for group in model.groups()}
+        self.groups = {group.name: _moving(group, pace) for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.batch = batch_of(model, config)
@@ -383,23 +386,6 @@ class Trainer:
         self._ease()
         self.good = copied(state)
 
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Takes over the weights and buffers of another training.
-
-        Raises:
-            UserError: If they do not fit this network.
-        """
-        for model in (self.model, self.averaged):
-            try:
-                model.load_state_dict(weights)
-            except RuntimeError as error:
-                first = str(error).splitlines()[-1].strip()
-                raise UserError(
-                    f"The weights of the parent do not fit this network: {first} "
-                    "Give the family the settings of the parent, or leave train.parent out."
-                ) from None
-        self.good = copied(self.state())
-
     def _ease(self) -> None:
         """Halves what makes a training wild, once for each roll-back: the learning rate, and the model's penalties."""
         self.ease = 0.5**self.rollbacks
@@ -415,7 +401,7 @@ class Trainer:
 
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
-        model = copy.deepcopy(self.averaged)
+        model = merged(copy.deepcopy(self.averaged))
         if isinstance(model, Fits):
             # an early look is only a look: it is fitted to fewer images
             few = min(len(self.train), max(512, min(4096, self.step * self.batch // 8)))
@@ -437,6 +423,12 @@ class Trainer:
             for name, value in part.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(self.valid)
         return sums
+
+
+def _moving(group: Group, pace: float) -> Group:
+    """Gives a group with those of its parameters that are to move, at a share of its learning rate."""
+    moving = [param for param in group.params if param.requires_grad]
+    return replace(group, params=moving, lr=pace * group.lr)
 
 
 def _layout(device: torch.device) -> torch.memory_format:
