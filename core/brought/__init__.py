@@ -267,6 +267,8 @@ def keep(
         seen = (
             entry.see(package) if entry.see and package.files else None
         )  # refuses before it is kept
+        if seen is not None:
+            allow_dataset(seen, dataset)
         if terms is None and seen is not None:
             terms = {"licence": seen.licence, "consent": seen.consent or "unknown"}
         said = TermsConfig.of(terms, "terms").record()
@@ -371,6 +373,38 @@ def opened(
     return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", about, tuple(notes))
 
 
+def allow_dataset(seen: Seen, dataset: Dataset) -> None:
+    """Refuses a dataset whose items are not those that a model makes.
+
+    Raises:
+        UserError: If they are of another shape; says which to import.
+    """
+    if not seen.shape or seen.shape == tuple(dataset.seen):
+        return
+    made, has = (" × ".join(map(str, shape)) for shape in (seen.shape, dataset.seen))
+    size = ""
+    if len(seen.shape) == 3:
+        size = f" at {seen.shape[-1]} px in {'grey' if seen.shape[0] == 1 else 'colour'}"
+    raise UserError(
+        f"It makes items of {made}, and those of {dataset.name} have {has}. Choose the dataset that it belongs to, or "
+        f"import its items{size} on the page Data."
+    )
+
+
+def measured(
+    package: Package, values: Mapping[str, Any], dataset: Dataset, origin: str = ""
+) -> float:
+    """Builds what was brought, draws with it, and gives the seconds for a picture on this machine; nothing is kept.
+
+    Raises:
+        UserError: If it does not fit the dataset, or its weights are not safe.
+    """
+    entry = _kept(origin) if origin else origin_of(package)
+    config = entry.config.of(values, entry.name)
+    opened = entry.make(config, package, spec_in_full(dataset), dataset.classes, None)
+    return pace(opened)
+
+
 def pace(opened: Opened) -> float:
     """Measures how many seconds a generative model takes for one picture: by its first step, where it has several."""
     import torch
@@ -425,6 +459,13 @@ def sampling(name: str) -> type[Config] | None:
 def spec_of(dataset: Dataset) -> Spec:
     """Describes the images of a dataset to a model from outside."""
     return Spec(dataset.medium.name, dataset.seen, dataset.levels)
+
+
+def spec_in_full(dataset: Dataset) -> Spec:
+    """Describes the images of a dataset to a model that makes them, with the shares of its classes."""
+    from core.training import spec_of
+
+    return spec_of(dataset)
 
 
 def _kept(name: str) -> Origin:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from types import SimpleNamespace
 
@@ -127,7 +126,7 @@ def test_a_pipeline_of_anything_else_than_a_network_and_a_scheduler_is_refused()
         {"safety": ["diffusers", "UNet2DModel"]},
     ):
         with pytest.raises(
-            UserError, match="nothing that is brought is ever run|Nothing else of a folder"
+            UserError, match=r"nothing that is brought is ever run|Nothing else of a folder"
         ):
             diffusers._allow_pipeline(good | bad)
 
@@ -324,7 +323,7 @@ def test_folders_that_lie_are_refused_by_what_is_wrong(tmp_path):
                 see(bad)
     finally:
         sys.path.remove(str(tmp_path))
-    assert not os.path.exists(marker) and "evil_module" not in sys.modules
+    assert not marker.exists() and "evil_module" not in sys.modules
 
 
 def test_old_names_classes_and_datasets_are_matched_or_asked_for():
@@ -349,7 +348,7 @@ def test_old_names_classes_and_datasets_are_matched_or_asked_for():
     nets = [make(none, each, spec, (), None).model.net.state_dict() for each in (package, older)]
     assert all(torch.equal(value, nets[1][name]) for name, value in nets[0].items())
     with pytest.raises(
-        UserError, match="makes 1 × 8 × 8, and the dataset's items are 3 × 8 × 8.*at 8 px in grey"
+        UserError, match=r"makes 1 × 8 × 8, and the dataset's items are 3 × 8 × 8.*at 8 px in grey"
     ):
         make(none, package, Spec("image", (3, 8, 8), 256), (), None)
     for_two = Spec("image", (1, 8, 8), 17, (0.5, 0.5))
@@ -361,7 +360,7 @@ def test_old_names_classes_and_datasets_are_matched_or_asked_for():
     model = make(none, package, for_two, ("cat", "dog"), None).model  # one more: any image
     assert model.anything.tolist() == [0, 0, 1]
     with pytest.raises(
-        UserError, match="has no class 'cow' of the dataset. It has: dog, bird, cat"
+        UserError, match=r"has no class 'cow' of the dataset. It has: dog, bird, cat"
     ):
         make(named, package, for_two, ("cat", "cow"), None)
     with pytest.raises(UserError, match="listens to 3 classes, and 1 names are known"):
