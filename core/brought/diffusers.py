@@ -88,7 +88,7 @@ class DiffusersConfig(Config):
         "Names of the classes that the network listens to, in the order of its numbers, with commas; empty takes those "
         "of the dataset in their order.",
     )
-    noise: Literal["as written", "linear", "cosine", "flow"] = knob(
+    noise: Literal["as written", "linear", "cosine", "straight"] = knob(
         "as written",
         "How much noise there was at each step of its training; as written reads its scheduler_config.json.",
         title="Levels of noise",
@@ -206,10 +206,10 @@ class Denoiser(Diffusion):
 
     def __init__(self, net: nn.Module, facts: Mapping[str, Any], spec: Spec) -> None:
         nn.Module.__init__(self)
-        self.config, self.spec, self.shape = DiffusionConfig(objective="flow"), spec, spec.shape
+        self.config, self.spec, self.shape = DiffusionConfig(), spec, spec.shape
         self.dim, self.batch, self.lr = math.prod(self.shape), 64, 1e-4
         self.net, self.taught = net, facts["scheduler"]
-        self.predicts, self.flow = self.taught["prediction"], self.taught["flow"]
+        self.predicts, self.flow = self.taught["prediction"], self.taught["straight"]
         self.range = float(self.taught["range"])
         order, null, own = facts["order"], facts["null"], facts["net"].get("num_class_embeds") or 0
         self.classes = len(order)
@@ -311,7 +311,7 @@ def ladder(taught: Mapping[str, Any]) -> Tensor:
     Raises:
         UserError: If the noise does not grow from step to step.
     """
-    if taught["flow"]:
+    if taught["straight"]:
         return torch.zeros(2, dtype=torch.float64)
     steps, kind = taught["steps"], taught["schedule"]
     first, last = taught["beta_start"], taught["beta_end"]
@@ -370,7 +370,7 @@ def _facts(
     if not scheduler:
         raise UserError(
             f"{package.name!r} has no scheduler_config.json, so nobody knows how it was taught. Choose its levels of "
-            "noise (noise=linear, cosine or flow) and what it predicts (prediction=epsilon, v_prediction or sample)."
+            "noise (noise=linear, cosine or flow matching) and what it predicts (prediction=epsilon, v_prediction or sample)."
         )
     channels, size = net.get("in_channels", 3), net.get("sample_size")
     size = _square(size) if size else spec.shape[-1]
@@ -406,7 +406,7 @@ def _read(package: Package, config: DiffusersConfig) -> tuple[dict[str, Any], di
     if config.noise != "as written":
         cosine = config.noise == "cosine"
         scheduler = _taught({
-            "_class_name": FLOWS[0] if config.noise == "flow" else LADDERS[0],
+            "_class_name": FLOWS[0] if config.noise == "flow matching" else LADDERS[0],
             "beta_schedule": "squaredcos_cap_v2" if cosine else "linear",
         }, "the parameter noise")  # fmt: skip
     if scheduler and config.prediction != "as written":
@@ -480,7 +480,7 @@ def _taught(said: Mapping[str, Any], path: str) -> dict[str, Any]:
     # what is cut for latents is cut far outside of what a pixel can be
     taught = {
         "name": name,
-        "flow": name in FLOWS,
+        "straight": name in FLOWS,
         "steps": len(betas) if betas else steps,
         "schedule": choice("beta_schedule", "linear", _SCHEDULES),
         "beta_start": number("beta_start", 0.0001),
@@ -498,7 +498,7 @@ def _said(taught: Mapping[str, Any]) -> str:
     """Says how a network was taught."""
     if not taught:
         return "not said how it was taught"
-    if taught["flow"]:
+    if taught["straight"]:
         return f"taught by flow matching ({taught['name']})"
     what = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "the velocity v"}
     return (

@@ -35,7 +35,7 @@ class Exact(nn.Module):
         self.levels = ladder(said)
 
     def forward(self, state: torch.Tensor, step: torch.Tensor, class_labels: object = None):
-        if self.said["flow"]:
+        if self.said["straight"]:
             spread = (step / self.said["steps"]).view(-1, 1, 1, 1)
             signal = 1 - spread
         else:
@@ -50,7 +50,7 @@ class Exact(nn.Module):
         answer = {
             "epsilon": noise, "sample": data, "v_prediction": signal * noise - spread * data,
         }[self.said["prediction"]]  # fmt: skip
-        return SimpleNamespace(sample=noise - data if self.said["flow"] else answer)
+        return SimpleNamespace(sample=noise - data if self.said["straight"] else answer)
 
 
 @pytest.mark.parametrize(
@@ -369,5 +369,5 @@ def test_old_names_classes_and_datasets_are_matched_or_asked_for():
     assert brought.origin_of(lone).see(lone).sampler == "not said"
     with pytest.raises(UserError, match="nobody knows how it was taught"):
         make(none, lone, for_two, ("cat", "dog"), None)
-    flow = make(DiffusersConfig(noise="flow"), lone, for_two, ("cat", "dog"), None)
+    flow = make(DiffusersConfig(noise="flow matching"), lone, for_two, ("cat", "dog"), None)
     assert flow.model.flow
