@@ -370,7 +370,8 @@ def _facts(
     if not scheduler:
         raise UserError(
             f"{package.name!r} has no scheduler_config.json, so nobody knows how it was taught. Choose its levels of "
-            "noise (noise=linear, cosine or flow matching) and what it predicts (prediction=epsilon, v_prediction or sample)."
+            "noise (noise=linear, cosine or flow matching) and what it predicts (prediction=epsilon, v_prediction or "
+            "sample)."
         )
     channels, size = net.get("in_channels", 3), net.get("sample_size")
     size = _square(size) if size else spec.shape[-1]
