@@ -15,9 +15,14 @@ from pages.parts.latent import (
     film,
     how_made,
     picture,
+    repair,
     samples,
     side_by_side,
+<<<<<<< HEAD
     translate,
+=======
+    sketch,
+>>>>>>> main
 )
 
 
@@ -30,12 +35,14 @@ class Tool:
         draw: Draws it.
         spacious: Whether it needs a latent space.
         follows: Whether it draws anew when the ring rests elsewhere.
+        fits: Whether a model can do it.
     """
 
     title: str
     draw: Callable[[Spot], None]
     spacious: bool = True
     follows: bool = False
+    fits: Callable[[runs.Opened], bool] = lambda opened: True
 
 
 TOOLS = {
@@ -44,15 +51,21 @@ TOOLS = {
     "beside": Tool("Side by side", side_by_side.draw),
     "map": Tool("Map", atlas.draw),
     "picture": Tool("Your image", picture.draw),
+    "repair": Tool("Repair", repair.draw, follows=True),
     "translate": Tool("Translate", translate.draw, follows=True),
     "making": Tool("How it is made", how_made.draw, follows=True),
     "film": Tool("Film", film.draw),
+    "sketch": Tool("From a sketch", sketch.draw, spacious=False, fits=sketch.fits),
 }
 
 
 def offered(opened: runs.Opened, spacious: bool) -> dict[str, Tool]:
     """Lists the tools that fit a model."""
-    return {name: tool for name, tool in TOOLS.items() if spacious or not tool.spacious}
+    return {
+        name: tool
+        for name, tool in TOOLS.items()
+        if (spacious or not tool.spacious) and tool.fits(opened)
+    }
 
 
 def follows() -> bool:
