@@ -38,6 +38,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", action="store_true",
         help="measure the model against colours alone on -n held-out images",
     )  # fmt: skip
+    parser.add_argument(
+        "--mix", type=int, nargs=2, metavar=("A", "B"),
+        help="sample A of --seed with the colours and textures of sample B, from each layer on",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
     parser.add_argument("--out", help="sheet.png of before and after, or pictures.npz")
     parser.add_argument(
@@ -53,6 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Turn pictures into another kind with a run, and keep the rest of them; or join two sets for it."""
     if arguments.domains:
         joined(arguments)
+        return
+    if arguments.run_id and arguments.mix:
+        mix(arguments)
         return
     if not (arguments.run_id and arguments.source and arguments.target):
         raise UserError(
@@ -193,6 +200,45 @@ def _write(
     rows = [medium.shown(x), medium.shown(images.cpu())]
     rows += [] if real is None else [real]
     write(out, sheets.png(np.concatenate(rows), len(x), result, mark=xmp.partly_by(job.id)))
+
+
+def mix(arguments: argparse.Namespace) -> None:
+    """Gives one sample the look of another, from each layer of the decoder on."""
+    import numpy as np
+    import torch
+
+    from core import latent
+    from core.ground import sheets, xmp
+
+    out = out_file(arguments.out, ".png", ".npz") if arguments.out else None
+    job = runs.find(arguments.run_id)
+    space = latent.open_space(runs.open_model(job, arguments.step))
+    if min(arguments.mix) < 0:
+        raise UserError(f"--mix takes numbers from 0, got {min(arguments.mix)}. For example 0 1.")
+    count = latent.mixable(space)
+    if not count:
+        raise UserError(latent.NO_LAYERS)
+    points = space.draw(arguments.mix, None, arguments.seed)
+    made = torch.cat([latent.mixed(space, points[:1], points[1:], k) for k in range(count)])
+    result = {
+        "run": job.id, "seed": arguments.seed, "shape": arguments.mix[0], "look": arguments.mix[1], "layers": count,
+    }  # fmt: skip
+    if out is not None:
+        both = space.images(points)
+        if out.suffix == ".npz":
+            memory = io.BytesIO()
+            x = made.cpu().numpy()
+            np.savez_compressed(memory, allow_pickle=False, x=x, both=both)
+            write(out, memory.getvalue())
+        else:
+            sheet = np.concatenate([both, space.medium.shown(made)])
+            write(out, sheets.png(sheet, len(sheet), result, mark=xmp.made_by(job.id)))
+        result["out"] = str(out)
+    lines = [
+        f"The shape of sample {arguments.mix[0]} with the look of sample {arguments.mix[1]}, "
+        f"from each of {many(count, 'layer')} on."
+    ]
+    show(arguments, result, lines)
 
 
 def joined(arguments: argparse.Namespace) -> None:

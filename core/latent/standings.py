@@ -18,7 +18,7 @@ from core.ground.stats import Estimate, paired_change, share
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import percent
 from core.latent.space import Space
-from core.latent.translate import CLASS, Aspect, aspect_of, aspects, changeable, translate
+from core.latent.translation import CLASS, Aspect, aspect_of, aspects, changeable, translate
 from core.latent.transport import Transport
 from core.measure.distances import frechet
 from core.measure.features import Reader
@@ -113,7 +113,7 @@ def colours(dataset: Dataset, aspect: Aspect, source: str, target: str, x: Image
     return Transport.between(*sides)(x)
 
 
-def held_out(dataset: Dataset, aspect: Aspect, source: str, count: int) -> np.ndarray:
+def examples(dataset: Dataset, aspect: Aspect, source: str, count: int) -> np.ndarray:
     """Takes held-out items that meet a term of an aspect, rows (n,), evenly spread.
 
     Raises:
@@ -165,7 +165,7 @@ def standings(
         return _read(json.loads(file.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: measured again
         pass
-    rows = held_out(dataset, aspect, source, count)
+    rows = examples(dataset, aspect, source, count)
     x = dataset.images(rows)
     made = translate(
         space, dataset, x, source, target,

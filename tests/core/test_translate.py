@@ -13,7 +13,7 @@ from core import datasets, latent
 from core.catalog import Config, UserError
 from core.datasets import faces
 from core.latent.space import Space
-from core.latent.translate import DEPTH, differing, way
+from core.latent.translation import DEPTH, differing, way
 from core.measure.features.reading import Reader, ReaderNet
 from core.models import Carries, Encodes, Spec
 from core.tensors import noise
@@ -254,3 +254,22 @@ def test_colours_are_transported_to_the_distribution_of_the_others() -> None:
     a, b = (x.movedim(1, -1).reshape(-1, 3) for x in (moved, theirs))
     assert torch.allclose(a.mean(0), b.mean(0), atol=0.01)
     assert torch.allclose(torch.cov(a.T), torch.cov(b.T), atol=0.003)
+
+
+def test_a_sample_takes_the_channels_of_another_and_of_itself_nothing(gallery: Any) -> None:
+    from core import jobs, runs
+
+    space = latent.open_space(runs.open_model(jobs.get("shipped-faces-gan")))
+    points = space.draw([0, 1], [0, 1] if space.classes else None, 0)
+    same = latent.mixed(space, points, points)
+    assert torch.allclose(same, space.decode(points).clamp(0, 1), atol=1e-4)
+    both = latent.mixed(space, points[:1], points[1:])
+    colour = lambda x: x.mean((2, 3))[0]  # of the whole picture
+    shape, look, made = (colour(x) for x in (same[:1], same[1:], both))
+    assert (made - look).norm() < (made - shape).norm()
+    with pytest.raises(UserError, match="first layer must be from 0"):
+        latent.mixed(space, points, points, 9)
+    flat = latent.open_space(runs.open_model(jobs.get("shipped-digits-flow")))
+    assert not latent.mixable(flat)
+    with pytest.raises(UserError, match="no convolutional layers"):
+        latent.mixed(flat, points, points)

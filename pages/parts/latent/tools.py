@@ -18,11 +18,8 @@ from pages.parts.latent import (
     repair,
     samples,
     side_by_side,
-<<<<<<< HEAD
-    translate,
-=======
     sketch,
->>>>>>> main
+    translate,
 )
 
 

@@ -45,6 +45,9 @@ def draw(spot: Spot) -> None:
     """Asks what is to become what, and shows it."""
     from core import latent
 
+    if latent.mixable(spot.space) and asked_for_mix():
+        mix(spot)
+        return
     offered = latent.changeable(spot.space, spot.dataset)
     if not offered:
         st.caption(latent.why_not(spot.space))
@@ -81,6 +84,76 @@ def draw(spot: Spot) -> None:
                 one(spot, wish, reading, taken)
     if joined(spot):
         compare(spot, wish, reading)
+
+
+def asked_for_mix() -> bool:
+    """Asks what to do with a model in which the look of one sample can be given to another."""
+    what = st.segmented_control(
+        "What to do",
+        ["kind", "mix"],
+        default="kind",
+        key="latent.mix",
+        required=True,
+        bind="query-params",
+        format_func={
+            "kind": "Into another kind",
+            "mix": "Shape of one, look of another",
+        }.__getitem__,
+        label_visibility="collapsed",
+    )
+    return what == "mix"
+
+
+def mix(spot: Spot) -> None:
+    """Gives the picture under the ring the colours and textures of samples of the seed, from each layer on."""
+    from core import latent
+
+    count = latent.mixable(spot.space)
+    number = int(
+        st.number_input(
+            "First of the samples whose look is taken",
+            0,
+            10_000,
+            0,
+            key="latent.mix.image",
+            bind="query-params",
+            help="Numbers of images of the seed, as the Samples tool shows them; four are taken.",
+        )
+    )
+    first = st.select_slider(
+        "From layer",
+        list(range(1, count + 1)),
+        1,
+        key="latent.mix.layer",
+        bind="query-params",
+        help="Layers before it stay as they are: a later one changes finer things only.",
+    ) if count > 1 else 1  # fmt: skip
+    looks = spot.drawn(list(range(number, number + 4)))
+    shapes = spot.point[None].expand(len(looks), -1)
+    made = latent.mixed(spot.space, shapes, looks, first - 1)
+    own = np.repeat(spot.space.image(spot.point)[None], len(looks), 0)
+    rows = [own, spot.space.images(looks), spot.opened.medium.shown(made)]
+    show.pictures(
+        np.concatenate(rows),
+        columns=len(looks),
+        key="latent.mixed",
+        alt="Rows: the picture under the ring, samples whose look is taken, and what comes of both",
+        max_height=300,
+        max_zoom=12,
+    )
+    st.caption(
+        "Row 1: the picture under the ring; row 2: samples; row 3: its shape with their colours and textures. This "
+        "decoder takes the latent once, so what is exchanged is the mean and the spread of each channel."
+    )
+    metadata = spot.metadata() | {"looks": list(range(number, number + 4)), "layer": first}
+    save(
+        "Save",
+        lambda: sheets.png(
+            np.concatenate(rows), len(looks), metadata, mark=xmp.made_by(spot.run.id)
+        ),
+        f"{spot.run.id}-mixed.png",
+        key="latent.save.mixed",
+    )
 
 
 def joined(spot: Spot) -> bool:
@@ -226,7 +299,7 @@ def go(spot: Spot, wish: Wish, done: dict[str, Any], name: str) -> None:
     import torch
 
     from core import latent
-    from core.latent.translate import CLASS
+    from core.latent.translation import CLASS
 
     point = done["point"]
     if point is None:
@@ -241,7 +314,7 @@ def go(spot: Spot, wish: Wish, done: dict[str, Any], name: str) -> None:
 def read_off(spot: Spot, wish: Wish, reading: Any, prepared: Any, label: int | None) -> str:
     """Tells what a picture shows: by the dataset, by a reader, or by its nearest images; empty if nothing tells."""
     from core import latent
-    from core.latent.translate import CLASS
+    from core.latent.translation import CLASS
 
     terms = wish.aspect.terms
     place = -1
@@ -278,7 +351,7 @@ def several(spot: Spot, wish: Wish, reading: Any) -> None:
         st.caption("From and to are the same. Choose two different values.")
         return
     count = SEVERAL if spot.space.encodes else SEARCHED
-    rows = latent.held_out(spot.dataset, wish.aspect, source, count)
+    rows = latent.examples(spot.dataset, wish.aspect, source, count)
     x = spot.dataset.images(rows)
     done = translated(spot, wish, source, reading, x, rows, rows.tobytes())
     parts = {"before": spot.dataset.pictures(rows), "after": done["images"]}

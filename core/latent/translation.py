@@ -39,6 +39,7 @@ from core.tensors import Images, noise
 CLASS = "class"  # the aspect that the labels are
 DEPTH = 0.7  # share of the way to noise at which a drift of strength 1 begins
 GUIDANCE = 0.5  # what a drift of strength 1 adds to the pull towards its class
+TWINS = 1  # noises under which a drift compares both velocities at a step
 PROBES = 8  # noises under which both classes' velocities are compared for the mask
 FAINT = 0.3  # of the largest difference of the velocities: from half of it on a pixel may change, from it on wholly
 STRENGTHS = (0.1, 2.0)
@@ -346,13 +347,14 @@ def _drifted(
         state = part
         for step, (t, after) in enumerate(itertools.pairwise(times)):
             watch.count("Translating", start * steps + step * len(part), len(x) * steps)
-            fresh = noise(seed, mine, x.shape[1:], f"translate {step}", device=x.device)
-            here = t * part + (1 - t) * fresh
-            there = state + here - part
-            change = _velocity(model, there, t, classes[1], pull) - _velocity(
-                model, here, t, classes[0], 1.0
-            )
-            state = state + (after - t) * change
+            change = torch.zeros_like(part)
+            for twin in range(TWINS):
+                fresh = noise(seed, mine, x.shape[1:], f"translate {step} {twin}", device=x.device)
+                here = t * part + (1 - t) * fresh
+                there = state + here - part
+                change += _velocity(model, there, t, classes[1], pull)
+                change -= _velocity(model, here, t, classes[0], 1.0)
+            state = state + (after - t) / TWINS * change
         mask = (
             differing(model, part, classes, mine, seed) if masked else torch.ones_like(part[:, :1])
         )
