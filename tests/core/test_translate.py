@@ -264,8 +264,7 @@ def test_a_sample_takes_the_channels_of_another_and_of_itself_nothing(gallery: A
     same = latent.mixed(space, points, points)
     assert torch.allclose(same, space.decode(points).clamp(0, 1), atol=1e-4)
     both = latent.mixed(space, points[:1], points[1:])
-    colour = lambda x: x.mean((2, 3))[0]  # of the whole picture
-    shape, look, made = (colour(x) for x in (same[:1], same[1:], both))
+    shape, look, made = (x.mean((2, 3))[0] for x in (same[:1], same[1:], both))  # colours
     assert (made - look).norm() < (made - shape).norm()
     with pytest.raises(UserError, match="first layer must be from 0"):
         latent.mixed(space, points, points, 9)
