@@ -38,8 +38,8 @@ from core.tensors import Images, noise
 
 CLASS = "class"  # the aspect that the labels are
 DEPTH = 0.7  # share of the way to noise at which a drift of strength 1 begins
-GUIDANCE = 0.5  # what a drift of strength 1 adds to the pull towards its class
 ACROSS = 0.9  # the same between two joined sets, in which more differs
+GUIDANCE = 0.5  # what a drift of strength 1 adds to the pull towards its class
 PROBES = 8  # noises under which both classes' velocities are compared for the mask
 FAINT = 0.3  # of the largest difference of the velocities: from half of it on a pixel may change, from it on wholly
 STRENGTHS = (0.1, 2.0)

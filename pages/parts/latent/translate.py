@@ -52,7 +52,7 @@ def draw(spot: Spot) -> None:
     if not offered:
         st.caption(latent.why_not(spot.space))
         return
-    asked, result = st.columns([1.1, 1.9], gap="medium")
+    asked, result = st.columns([1.4, 1.6], gap="medium")
     with asked:
         wish = wanted(spot, offered)
         many = st.segmented_control(
@@ -182,7 +182,7 @@ def wanted(spot: Spot, offered: Any) -> Wish:
             index=None,
             key="latent.from",
             bind="query-params",
-            placeholder="What it shows",
+            placeholder="Read off",
             help="What the picture is now; left open, it is read off the picture.",
         )
     with end:
