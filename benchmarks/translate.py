@@ -111,31 +111,28 @@ def between(images: int, run: str, count: int) -> None:
     space = latent.open_space(runs.open_model(job))
     source, target = dataset.classes
     found = latent.standings(space, dataset, source, target, reading, count=count, masked=False)
-    said = f"trained for {spent:.0f} CPU-s" if spent else f"run {job.name}"
-    for way in found.ways:
-        kept = "" if way.kept is None else f", content kept {percent(way.kept.value)}"
-        row(
-            f"digits to MNIST at 16 px, {latent.TRANSLATIONS[way.method]} ({said}): taken for MNIST "
-            f"{percent(way.reached.value)} of {found.n}{kept}, both {percent(way.both.value)}, distance "
-            f"{way.distance:.1f} × floor"
-        )
     aspect = latent.aspects(dataset)["class"]
     rows = latent.examples(dataset, aspect, source, count)
     x = dataset.images(rows)
     assert dataset.attributes is not None
     true = dataset.attributes[domains.CONTENT][rows]
-    ways: dict[str, Any] = {
-        "the model": latent.translate(
+    made: dict[str, Any] = {
+        "model": latent.translate(
             space, dataset, x, source, target, masked=False, ids=rows.tolist()
         ).images,
-        "colours alone": latent.colours(dataset, aspect, source, target, x),
-        "doing nothing": x,
+        "colours": latent.colours(dataset, aspect, source, target, x),
+        "nothing": x,
     }
-    for name, made in ways.items():
-        read = judge.read(made).argmax(1).numpy()
+    train = runs.record(job)["train"]
+    conditions = f"diffusion, {train['images']:,} images in batches of {train['batch']}"
+    conditions += f", {spent:.0f} CPU-s" if spent else ""
+    for way in found.ways:
+        alone = float((judge.read(made[way.method]).argmax(1).numpy() == true).mean())
         row(
-            f"digits to MNIST at 16 px, {name}: digit kept {percent(float((read == true).mean()))} as read by a "
-            "network that knows MNIST alone"
+            f"digits to MNIST at 16 px, {latent.TRANSLATIONS[way.method]}: taken for MNIST "
+            f"{percent(way.reached.value)} of {found.n}, digit kept {percent(way.kept.value if way.kept else None)} (as read by a network that "
+            f"knows MNIST alone {percent(alone)}), both {percent(way.both.value)}, distance {way.distance:.1f} × floor",
+            conditions,
         )
 
 
