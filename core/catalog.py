@@ -33,6 +33,7 @@ EXTRAS = {
     "c2pa": ("c2pa-python", "c2pa"),
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
+    "onnxruntime": ("onnxruntime", "onnx"),
     "huggingface_hub": ("huggingface-hub", "hub"),
     "torch_fidelity": ("torch-fidelity", "inception"),
     "umap": ("umap-learn", "umap"),
