@@ -141,7 +141,7 @@ class Target:
         Raises:
             UserError: If it has none by its nature.
         """
-        self._allow_gradients()
+        self.allow_gradients()
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
             sums: list[Tensor] = []
@@ -170,7 +170,7 @@ class Target:
         Raises:
             UserError: If it has none by its nature.
         """
-        self._allow_gradients()
+        self.allow_gradients()
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             classes = chosen[rows]
@@ -192,7 +192,12 @@ class Target:
         logits, slopes = self._in_parts(part, x)
         return logits, slopes
 
-    def _allow_gradients(self) -> None:
+    def allow_gradients(self) -> None:
+        """Refuses what needs gradients where there are none.
+
+        Raises:
+            UserError: If it gives answers only.
+        """
         if self.answers_only:
             raise UserError(
                 f"{self.name} gives answers only, without gradients, and this needs them. "

@@ -43,7 +43,7 @@ class Preparation(nn.Module):
         self.register_buffer("mean", torch.tensor(done["mean"]).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(done["std"]).view(1, -1, 1, 1))
 
-    def prepared(self, x: Images) -> Images:
+    def prepared(self, x: Tensor) -> Tensor:
         """Gives what the network sees of images in [0, 1]."""
         if self.resize > 0 and self.resize != x.shape[-1]:
             smooth = self.resample != "nearest"
