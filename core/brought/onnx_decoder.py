@@ -102,7 +102,7 @@ def decoder(
     net = GraphDecoder(file, facts["latent_dim"], facts["classes"], config.centred)
     model = DecoderModel(net, spec, facts["classes"]).eval()
     name = "This graph"
-    admitted = admission.admit(model, name, DecoderSampling())
+    admitted = admission.admit(model, name, DecoderSampling(), program=False)
     notes = [*admitted.notes, f"ONNX, opset {described.opset}; it has no gradients."]
     if facts["classes"] and len(described.inputs[1].shape) == 1:
         notes.append("It takes whole classes: of a blend it draws the larger one.")
