@@ -35,6 +35,8 @@ EXTRAS = {
     "diffusers": ("diffusers", "diffusers"),
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
+    "timm": ("timm", "timm"),
+    "transformers": ("transformers", "transformers"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "huggingface_hub": ("huggingface-hub", "hub"),
     "torch_fidelity": ("torch-fidelity", "inception"),
