@@ -84,7 +84,7 @@ def bring() -> None:
             package, values, data, origin, terms = ready
             wanted = name or brought.called(package.name)
             kept = brought.keep(wanted, package, values, data, origin, terms)
-            st.session_state["data"], st.session_state["run"] = data.name, kept.id
+            st.session_state["data.next"], st.session_state["run.next"] = data.name, kept.id
             st.session_state["_done"] = (
                 "It is looked at and tried now. Then explore it, as any run."
             )
