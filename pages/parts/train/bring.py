@@ -179,9 +179,11 @@ def told(
     with to_fill:
         data = belongs()
         terms = asked(package.digest, seen)
-        with st.expander("What its files do not say"):
-            of = f"train.bring.{origin}"
-            values = form.flat({of: brought.origins.get(origin).config})[of]
+        config, values = brought.origins.get(origin).config, {}
+        if config.knobs():
+            with st.expander("What its files do not say"):
+                of = f"train.bring.{origin}"
+                values = form.flat({of: config})[of]
     brought.allow_dataset(seen, data)
     took = pace(package, values, data, origin, seen)
     if took is not None:
