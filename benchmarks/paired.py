@@ -74,8 +74,8 @@ def main() -> None:
                 for images in (made, truth)
             )
         row(
-            f"sketch to face, {name} as it truly is: {right.value:.3f} [{right.low:.3f}, {right.high:.3f}], of the true "
-            f"images {real.value:.3f}",
+            f"sketch to face, {name} as it truly is: {right.value:.3f} [{right.low:.3f}, {right.high:.3f}], of the "
+            f"true images {real.value:.3f}",
             conditions,
         )
     sheet = (told[0].permute(1, 2, 0) * 255).byte().numpy()  # (K, H, W) -> (H, W, K)

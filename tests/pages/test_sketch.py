@@ -42,7 +42,7 @@ def drawn():
 
 
 def test_a_sketch_becomes_an_image(visit, sketcher):
-    seen = visit("latent", run=sketcher.id, **{"latent.tool": "sketch"}).calm()
+    seen = visit("latent", run=sketcher.id).set(latent__tool="sketch").calm()
     opened, dataset = runs.open_model(sketcher), latent.trained_on(sketcher)
     first = latent.held_out(opened, dataset, int(dataset.splits["test"][0]))
     told, made, truth = tiles(seen)
@@ -63,8 +63,8 @@ def test_a_sketch_becomes_an_image(visit, sketcher):
 
 
 def test_an_empty_sheet_says_what_to_do(visit, sketcher):
-    query = {"latent.tool": "sketch", "latent.sketch": "empty"}
-    seen = visit("latent", run=sketcher.id, **query).calm()
+    seen = visit("latent", run=sketcher.id).set(latent__tool="sketch").calm()
+    seen.set(latent__sketch="empty").calm()
     assert "Draw with the pencils, or begin with the edges of an image" in seen.texts("caption")
     assert not seen.shown("latent.sketch.made")
 
