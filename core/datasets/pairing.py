@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import get_args
 
 from core.catalog import UserError
 from core.datasets.container import Volume
@@ -20,7 +19,7 @@ from core.datasets.files import shown
 from core.datasets.pictures import Half
 
 FOLDER = "pair"  # what is found without being asked for
-HALVES: tuple[Half, ...] = tuple(half for half in get_args(Half) if half)
+HALVES = ("left", "right")
 
 
 def half_of(wanted: str, second: bool = False) -> Half:
@@ -29,11 +28,10 @@ def half_of(wanted: str, second: bool = False) -> Half:
     >>> half_of("left"), half_of("left", second=True), half_of("masks")
     ('right', 'left', '')
     """
-    wanted = wanted.strip()
-    if wanted not in HALVES:
-        return ""
-    mine, other = (half for half in HALVES if half == wanted), (h for h in HALVES if h != wanted)
-    return next(mine if second else other)
+    sides: dict[str, tuple[Half, Half]] = {"left": ("right", "left"), "right": ("left", "right")}
+    nothing: tuple[Half, Half] = ("", "")
+    image, other = sides.get(wanted.strip(), nothing)
+    return other if second else image
 
 
 def set_apart(volume: Volume, wanted: str) -> None:

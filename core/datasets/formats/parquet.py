@@ -116,7 +116,8 @@ class ParquetContainer(Container):
         at = self._at.get(column)
         if at is None or at[0] != shard or row < at[2]:
             at = (shard, self._shards[shard].table.values(column, row), 0, ())
-        number, batches, first, batch = at
+        number, batches, first = at[:3]
+        batch: Any = at[3]
         while row >= first + len(batch):
             try:
                 first, batch = next(batches)
