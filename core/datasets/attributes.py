@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
-from core.datasets.dataset import Consent, Dataset
+from core.datasets.dataset import LONGEST_TERM, Consent, Dataset
 from core.ground.untrusted import Limits, NoData, read_json
 
 LINEAGE = ("origin", "parent", "run", "seed", "parameters")
 ORIGINS = ("real", "augmented", "synthetic", "adversarial")
+_USUAL: Mapping[str, Any] = dict(zip(LINEAGE, ("real", -1, "", -1, ""), strict=True))
 _OURS = ("picture", "width", "height", "group")  # what every import of pictures says by itself
 BEFORE = "_before"  # behind the name of a column of somebody else's that is called like one of ours
 _TEXT, _LONG = 200, 10_000  # characters of a text, and of the parameters that made a picture
@@ -21,6 +23,19 @@ _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _LIMITS = Limits(characters=4_000_000, depth=20, values=100_000)
 _SAID = {"true": True, "false": False}
+
+
+def lineage(attributes: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """Gives :data:`LINEAGE` of ``n`` items, where each comes from; one of which nothing is told is real, no copy.
+
+    A column of an import that is only called so, of another type, tells nothing.
+    """
+    columns = {}
+    for name, value in _USUAL.items():
+        column = np.asarray(attributes.get(name, np.full(n, value)))
+        fits = column.dtype.kind in ("U" if isinstance(value, str) else "iu")
+        columns[name] = column if fits else np.full(n, value)
+    return columns
 
 
 def joined(origin: np.ndarray, parameters: np.ndarray) -> np.ndarray:
@@ -137,12 +152,11 @@ def described(data: bytes) -> dict[str, Any]:
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
         found["classes"] = list(dict.fromkeys(classes))
     if isinstance(terms, dict):
-        known = {"licence": str(terms.get("licence", ""))[:200], "consent": terms.get("consent")}
-        found["terms"] = {
-            key: value
-            for key, value in known.items()
-            if value and (key == "licence" or value in get_args(Consent))
-        }
+        texts = ("licence", "creator", "maintainer")
+        known = {key: str(terms.get(key) or "")[:LONGEST_TERM] for key in texts}
+        if terms.get("consent") in get_args(Consent):
+            known["consent"] = terms["consent"]
+        found["terms"] = {key: value for key, value in known.items() if value}
     if isinstance(group, str):
         found["group"] = group[:200]
     return found
@@ -179,6 +193,18 @@ def _whole(value: Any) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     return value if isinstance(value, int) and 0 <= value < 2**63 else -1
+
+
+def generator(parameters: str) -> str:
+    """Reads from the parameters of an adversarial item, JSON, which run has made what it was made from."""
+    if '"generator"' not in parameters:
+        return ""
+    try:
+        said = json.loads(parameters)
+    except ValueError:
+        return ""
+    run = said.get("generator", "") if isinstance(said, dict) else ""
+    return run if isinstance(run, str) else ""
 
 
 def of_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray] | None:

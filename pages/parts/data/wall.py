@@ -16,7 +16,12 @@ from core.ground import tables
 from pages.parts import form, shell, show
 from pages.parts.data import load, mending, titles, viewer
 
-MARKS = {"exclude": "✕", "relabel": "✎", "accept": "✓"}  # of what was decided, on its picture
+MARKS = {
+    "exclude": "✕",
+    "relabel": "✎",
+    "accept": "✓",
+    "repair": "✚",
+}  # of what was decided, on its picture
 SIDES = (32, 160)  # CSS pixels of a picture's height
 SORTS = {
     "": "As stored",
@@ -77,7 +82,8 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
     part = index[(at - 1) * page : at * page]
     chosen, of = selection(dataset, scope, part)
     book = mending.opened(dataset)
-    decided = {i: MARKS[book.state[int(at)][0]] for i, at in enumerate(part) if at in book.state}
+    acts = dict.fromkeys(book.repaired, "repair") | {at: act for at, (act, _) in book.state.items()}
+    decided = {i: MARKS[acts[int(at)]] for i, at in enumerate(part) if at in acts}
     show.pictures(
         shrunk(beside(dataset, part), 2 * side),
         columns=12 if dataset.pair is None else 6,
@@ -95,7 +101,7 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
             st.pagination(
                 pages, key=key, width=min(7, pages) * 44 + 88
             )  # else numbers are left out
-        meant = " · ✕ left out · ✎ relabelled · ✓ kept" * bool(decided)
+        meant = " · ✕ left out · ✎ relabelled · ✓ kept · ✚ repaired" * bool(decided)
         st.caption(
             f"{len(index):,} images. Click one to see it at large; select with the box in its corner, "
             f"with Shift all up to it.{meant}"
