@@ -22,7 +22,9 @@ from PIL import Image
 
 from core.building.outgoing import SPLIT_NAMES, Outgoing
 from core.datasets import plan
+from core.datasets.container import Container
 from core.datasets.pictures import Refused, most_bytes
+from core.datasets.plan import Picture
 from core.ground import sheets
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
@@ -116,7 +118,36 @@ def compare(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> Readback
             + [(tree.pictures[i].file.name, reason) for i, reason in tree.reading.refused],
             [picture.file.name for picture in placed],
         )
-        return _compared(going, found, watch)
+        told = _compared(going, found, watch)
+        if source.pairs and not told.differences:
+            _seconds(going, source, placed, told)
+        return told
+
+
+def _seconds(going: Outgoing, source: Container, placed: Sequence[Picture], told: Readback) -> None:
+    """Compares the second image of each item, one at a time; the ids are those of the files or the columns."""
+    pair, most = going.dataset.pair, most_bytes(settings().max_megapixels)
+    if pair is None:
+        told.differences.append("There are second images, and the dataset has none.")
+        return
+    reader = source.pairs_in or source
+    wanted = Counter(
+        hashlib.sha256(_bare(sheets.as_bytes(item, pair.levels))).digest() for item in pair.x
+    )
+    try:
+        for picture in placed:
+            second = reader.read(source.pairs[picture.file.name], most)
+            wanted[hashlib.sha256(_decoded(second)).digest()] -= 1
+    except (Refused, KeyError) as error:
+        told.differences.append(f"A second image cannot be read: {error}.")
+        return
+    if wrong := sum(count > 0 for count in wanted.values()):
+        told.differences.append(f"{many(wrong, 'second image')} differ{'s' * (wrong == 1)}.")
+    told.compared.append("second images")
+
+
+def _bare(x: np.ndarray) -> bytes:
+    return (x[0] if len(x) == 1 else x.transpose(1, 2, 0)).tobytes()
 
 
 def _plain(going: Outgoing, folder: Path) -> Found:
@@ -228,7 +259,7 @@ def _pixels(going: Outgoing, found: Found, rows: np.ndarray, told: Readback, wat
         if not picture:
             return dataset.medium.alone(x, dataset.levels)
         x = sheets.as_bytes(x, dataset.levels)
-        return (x[0] if len(x) == 1 else x.transpose(1, 2, 0)).tobytes()
+        return _bare(x)
 
     def check(part: list[tuple[int, bytes]]) -> list[tuple[int, bytes, bool]]:
         done = []

@@ -239,9 +239,19 @@ def test_second_images_leave_and_come_back(layout, paired, tmp_path):
     few = kept(paired, rows, "Some.")
     going = Outgoing(few)
     layouts.get(layout).make(going, tmp_path)
-    assert not compare(going, tmp_path).differences
+    told = compare(going, tmp_path)
+    assert (told.differences, told.compared[-1]) == ([], "second images")
     found = datasets.load("folder", {"path": str(tmp_path), "size": 16})
     assert np.array_equal(found.pair.x, few.pair.x[in_order(found, np.array(few.x))])
+
+
+def test_an_export_whose_second_images_are_mixed_up_is_found_out(paired, tmp_path):
+    few = kept(paired, np.sort(np.concatenate([paired.splits[s][:6] for s in datasets.SPLITS])), "")
+    going = Outgoing(few)
+    layouts.get("folder").make(going, tmp_path)
+    first = next((tmp_path / "pair").rglob("*.png"))
+    Image.new("RGB", (16, 16)).save(first)
+    assert compare(going, tmp_path).differences == ["1 second image differs."]
 
 
 def test_what_is_left_out_of_an_import_takes_its_second_image_along(twelve, tmp_path):

@@ -15,7 +15,11 @@ TABLE = "metadata.parquet"
 
 
 @layouts.add(
-    "folder", "Folders", opens='datasets.load_dataset("imagefolder", data_dir=".")', order=2
+    "folder",
+    "Folders",
+    opens='datasets.load_dataset("imagefolder", data_dir=".")',
+    order=2,
+    pairs=True,
 )
 def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """A folder per split and class, with a table of names and lineage beside: opens in any file manager.

@@ -24,6 +24,7 @@ _ROWS = 1000  # that are in memory at a time
     opens='numpy.load("dataset.npz")["train_images"]',
     order=5,
     only="its keys name them",
+    pairs=True,
 )
 def npz(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """One file of arrays with the keys of MedMNIST: train_images, train_labels, val_images …, and lineage beside.

@@ -22,6 +22,7 @@ ONLY = "it has a column of them"
     opens='datasets.load_dataset(".")',
     order=1,
     only=ONLY,
+    pairs=True,
 )
 def parquet(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """One table per split with the pictures inside, as on the Hugging Face hub: types and class names are kept."""
