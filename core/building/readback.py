@@ -120,28 +120,32 @@ def compare(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> Readback
         )
         told = _compared(going, found, watch)
         if source.pairs and not told.differences:
-            _seconds(going, source, placed, told)
+            _seconds(going, source, placed, found.columns["id"], told)
         return told
 
 
-def _seconds(going: Outgoing, source: Container, placed: Sequence[Picture], told: Readback) -> None:
-    """Compares the second image of each item, one at a time; the ids are those of the files or the columns."""
+def _seconds(
+    going: Outgoing,
+    source: Container,
+    placed: Sequence[Picture],
+    ids: Sequence[Any],
+    told: Readback,
+) -> None:
+    """Compares the second image of each item, one at a time."""
     pair, most = going.dataset.pair, most_bytes(settings().max_megapixels)
     if pair is None:
         told.differences.append("There are second images, and the dataset has none.")
         return
-    reader = source.pairs_in or source
-    wanted = Counter(
-        hashlib.sha256(_bare(sheets.as_bytes(item, pair.levels))).digest() for item in pair.x
-    )
+    row_of = {str(id): row for row, id in enumerate(going.ids)}
+    wrong = 0
     try:
-        for picture in placed:
-            second = reader.read(source.pairs[picture.file.name], most)
-            wanted[hashlib.sha256(_decoded(second)).digest()] -= 1
+        for picture, id in zip(placed, ids, strict=True):
+            second = (source.pairs_in or source).read(source.pairs[picture.file.name], most)
+            wanted = _bare(sheets.as_bytes(pair.x[row_of[str(id)]], pair.levels))
+            wrong += _decoded(second) != wanted
     except (Refused, KeyError) as error:
         told.differences.append(f"A second image cannot be read: {error}.")
-        return
-    if wrong := sum(count > 0 for count in wanted.values()):
+    if wrong:
         told.differences.append(f"{many(wrong, 'second image')} differ{'s' * (wrong == 1)}.")
     told.compared.append("second images")
 

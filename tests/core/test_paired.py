@@ -249,9 +249,11 @@ def test_an_export_whose_second_images_are_mixed_up_is_found_out(paired, tmp_pat
     few = kept(paired, np.sort(np.concatenate([paired.splits[s][:6] for s in datasets.SPLITS])), "")
     going = Outgoing(few)
     layouts.get("folder").make(going, tmp_path)
-    first = next((tmp_path / "pair").rglob("*.png"))
-    Image.new("RGB", (16, 16)).save(first)
-    assert compare(going, tmp_path).differences == ["1 second image differs."]
+    first, second = sorted((tmp_path / "pair").rglob("*.png"))[:2]
+    first.rename(tmp_path / "other.bin")
+    second.rename(first)
+    (tmp_path / "other.bin").rename(second)
+    assert compare(going, tmp_path).differences == ["2 second images differ."]
 
 
 def test_what_is_left_out_of_an_import_takes_its_second_image_along(twelve, tmp_path):
