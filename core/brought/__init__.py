@@ -25,30 +25,66 @@ from core.ground.settings import settings
 from core.models import Spec
 from core.runs import Opened
 from core.tensors import device
+from core.weights import Package
 
 OWN = "own/"
-UPLOAD = "weights"  # what a job that brings a generative model finds in its folder
+UPLOAD = "package.zip"  # what a job that brings a generative model finds in its folder
 USUAL = "torchvision"  # the origin of what was kept before it was written down
 _RECORD = {"config": dict, "dataset": str, "classes": list}  # what a record must hold
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a package says that it holds; no memory was taken for it yet.
+
+    Attributes:
+        title: What it is: ``UNet2DModel with DDPMScheduler (diffusers)``.
+        parameters: Numbers that its networks have.
+        shape: Of one item that it makes or takes, (C, H, W); empty where it says none.
+        classes: How many it listens to or tells apart; 0 for none.
+        names: Of the classes, in the order of their numbers, where it says them; else empty.
+        sampler: How it draws, in words.
+        licence: Under which it stands, where it says that.
+        notes: What else is worth knowing, in sentences.
+    """
+
+    title: str
+    parameters: int
+    shape: tuple[int, ...] = ()
+    classes: int = 0
+    names: tuple[str, ...] = ()
+    sampler: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def megabytes(self) -> float:
+        """Memory that its numbers take once it is built, as float32."""
+        return 4 * self.parameters / 2**20
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin(Entry):
-    """A way in for models; ``make(config, file, spec, classes, record) -> Opened`` gives one for items of a ``Spec``.
+    """A way in for models; ``make(config, package, spec, classes, record) -> Opened`` gives one for a ``Spec``.
 
-    ``file`` holds the weights, and ``record`` what was written down when it was kept; None at first. What is kept of
-    a classifier are the weights of its ``net``, and ``preprocessing`` of its facts, where there is any; of a generative
-    model all its weights. Without a ``file`` (None) it is made of its record alone, and gets its weights afterwards.
+    ``package`` is what was brought, and ``record`` what was written down when it was kept; None at first. What is kept
+    of a classifier are the weights of its ``net``, as a package of one file; of a generative model all its weights. Of
+    its card ``preprocessing`` and ``facts`` are written down, plain values that JSON holds: ``facts`` is whatever else
+    it is made of. Without a ``package`` (None) it is made of its record alone, and gets its weights afterwards.
 
     Attributes:
         files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
         sampling: How its models draw, for generative ones; None for classifiers.
         note: Makes a sentence of a record: what the model is, and what it does to an image.
+        knows: Tells by what a package holds, never by its name, whether it is one of its own.
+        see: Says of a package that it knows what is in it, before anything is built.
     """
 
     files: tuple[str, ...] = ()
     sampling: type[Config] | None = None
     note: Callable[[Mapping[str, Any]], str] = lambda record: ""
+    knows: Callable[[Package], bool] = lambda package: False
+    see: Callable[[Package], Seen] | None = None
 
 
 origins = Registry("origin of models", Origin, "core.brought")
@@ -84,6 +120,46 @@ class Brought:
         if (name := self.record.get("origin", USUAL)) not in origins:
             return f"Brought from {name}, which this version does not know."
         return f"Brought: {self.origin.note(self.record)}"
+
+
+def read(path: Path) -> Package:
+    """Reads what somebody brings from this machine: a folder, a ZIP or a file.
+
+    Raises:
+        UserError: If it cannot be read, holds too much, or a file that is not allowed.
+    """
+    return Package.read(path, _endings())
+
+
+def sent(files: Sequence[tuple[str, bytes]]) -> Package:
+    """Reads what a visitor sent: a ZIP, a file, or the files of a folder by their paths.
+
+    Raises:
+        UserError: As :func:`read`.
+    """
+    return Package.sent(files, _endings())
+
+
+def _endings() -> set[str]:
+    return {ending for origin in origins for ending in origin.files}
+
+
+def origin_of(package: Package) -> Origin:
+    """Tells by what a package holds where it comes from.
+
+    Raises:
+        UserError: If no origin knows it.
+    """
+    known = next((o for o in origins if o.files and o.knows(package)), None)
+    if known is None and package.lone:
+        known = origins.get(USUAL)  # names of tensors say nothing before an architecture is chosen
+    if known is None:
+        ways = "; ".join(origin.title for origin in origins if origin.files)
+        raise UserError(
+            f"{package.name!r} is none of the models that are known here, by what its files hold. Known are: {ways}. "
+            "Bring the whole folder as the library wrote it, or name its --origin."
+        )
+    return known
 
 
 def holds(id: str) -> bool:
@@ -125,7 +201,7 @@ def open_model(id: str, dataset: Dataset) -> Opened:
             f"The weights of {model.name} cannot be read: {reason(error)}. Delete it and bring it again."
         ) from None
     opened = model.origin.make(
-        config, file, spec_of(dataset), model.record["classes"], model.record
+        config, Package.alone(file), spec_of(dataset), model.record["classes"], model.record
     )
     return replace(opened, run=id, name=model.name)
 
@@ -142,9 +218,9 @@ def untrained(record: Mapping[str, Any], spec: Spec) -> nn.Module:
 
 
 def keep(
-    name: str, file: bytes, values: Mapping[str, Any], dataset: Dataset, origin: str = USUAL
+    name: str, package: Package, values: Mapping[str, Any], dataset: Dataset, origin: str = ""
 ) -> Brought:
-    """Keeps weights for a dataset; ``values`` are the parameters of the origin.
+    """Keeps what was brought for a dataset; ``values`` are the parameters of the origin, which it tells by itself.
 
     A job fits and keeps those of a generative model; what does not fit is then the message of the job.
 
@@ -154,7 +230,8 @@ def keep(
     """
     from safetensors.torch import save as as_bytes
 
-    entry = _kept(origin)
+    entry = _kept(origin) if origin else origin_of(package)
+    origin = entry.name
     settings().allow_change("bring a classifier" if entry.sampling is None else "bring a model")
     config = entry.config.of(values, origin if entry.sampling else "classifier")
     if entry.sampling is not None:
@@ -166,7 +243,7 @@ def keep(
             {"dataset": about, "brought": record},
             title=f"{dataset.name}-{origin}",
             name=name,
-            put={UPLOAD: file},
+            put={UPLOAD: package.packed()},
         )
         return Brought(job.id, job.path, {"origin": origin, **record})
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,59}", name.strip()):
@@ -180,13 +257,14 @@ def keep(
         raise UserError(
             f"There is a classifier {name!r} already. Choose another name, or delete that one first."
         )
-    settings().allow_disk(len(file) / 2**20)
-    opened = entry.make(config, file, spec_of(dataset), dataset.classes, None)
+    settings().allow_disk(package.megabytes)
+    opened = entry.make(config, package, spec_of(dataset), dataset.classes, None)
     weights = {n: v.cpu().contiguous() for n, v in opened.model.net.state_dict().items()}
     record = {
         "origin": origin,
         "config": config.record(),
         "preprocessing": opened.card.get("preprocessing", {}),
+        "facts": opened.card.get("facts", {}),
         "notes": list(opened.notes),
         "dataset": dataset.name,
         "classes": list(dataset.classes),
@@ -235,16 +313,16 @@ def opened(
 
 
 def generator(
-    record: Mapping[str, Any], file: bytes | None, spec: Spec, classes: Sequence[str]
+    record: Mapping[str, Any], package: Package | None, spec: Spec, classes: Sequence[str]
 ) -> Opened:
-    """Makes the generative model that a run's record describes, with the weights of a file, or without its own.
+    """Makes the generative model that a run's record describes, out of a package, or of the record alone.
 
     Raises:
         UserError: If its origin is not known, or the weights are not safe or do not fit.
     """
     origin = _kept(record["name"])
     config = origin.config.of(record["config"], origin.name)
-    return origin.make(config, file, spec, classes, record if file is None else None)
+    return origin.make(config, package, spec, classes, record if package is None else None)
 
 
 def sampling(name: str) -> type[Config] | None:

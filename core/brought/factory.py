@@ -19,7 +19,8 @@ from core.models import Spec
 from core.runs import Opened
 from core.target import Target
 from core.tensors import fingerprint
-from core.weights import names
+from core.weights import Package, names
+from core.weights.package import PICKLED
 
 EXAMPLE = "Write package.module:factory, for example mymodels.resnet:make."
 
@@ -34,7 +35,7 @@ class FactoryConfig(Config):
 @origins.add("factory", "A module of this machine", FactoryConfig)
 def classifier(
     config: FactoryConfig,
-    file: bytes,
+    package: Package | None,
     spec: Spec,
     classes: Sequence[str],
     record: Mapping[str, Any] | None,
@@ -92,7 +93,7 @@ def _called(name: str) -> nn.Module:
 
 def _fill(net: nn.Module, path: Path, name: str) -> None:
     """Gives a network the weights in a file, whatever a wrapper has put before their names."""
-    file = weights.read(path)
+    file = Package.read(path, PICKLED).weights
     contents = weights.look(file)
     wanted = net.state_dict()
     may_miss = {name for name in wanted if name.endswith("num_batches_tracked")}

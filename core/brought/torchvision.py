@@ -25,7 +25,7 @@ from core.models import Spec
 from core.runs import Opened
 from core.target import laid_out
 from core.tensors import Images, fingerprint
-from core.weights import names
+from core.weights import Package, names
 from core.weights.names import Fit
 
 IMAGENET = 1000  # classes of torchvision's own weights
@@ -98,16 +98,16 @@ def _note(record: Mapping[str, Any]) -> str:
 )
 def classifier(
     config: TorchvisionConfig,
-    file: bytes | None,
+    package: Package | None,
     spec: Spec,
     classes: Sequence[str],
     record: Mapping[str, Any] | None,
 ) -> Opened:
-    """A network of torchvision with the weights of a file, behind what was done to its images in training."""
-    if file is None:
+    """A network of torchvision with weights that were brought, behind what was done to its images in training."""
+    if package is None:
         net, notes = _made(config.architecture, len(classes), config.transform_input), []
     else:
-        net, notes = network(config, file, len(classes))
+        net, notes = network(config, package.weights, len(classes))
     done = preprocessing(record) if record else tried(net, config, spec.channels, spec.size)
     about = {"kind": "brought", "architecture": config.architecture, "preprocessing": done}
     about["hash"] = fingerprint(net)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.catalog import Config, parse
 from core.commands import commands, ended, show, takes_values
@@ -12,11 +13,15 @@ from core.commands import commands, ended, show, takes_values
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    parser.add_argument("weights", type=Path, help="a .safetensors file, or a .pt state dict")
+    parser.add_argument(
+        "weights",
+        type=Path,
+        help="a .safetensors file or .pt state dict; a folder or ZIP with a .json that describes it",
+    )
     parser.add_argument("--name", default="", help="what it is called; the file's name otherwise")
     parser.add_argument("--dataset", default="digits", help="whose classes it knows (digits)")
     parser.add_argument(
-        "--origin", default="torchvision", help="what its network comes from (torchvision)"
+        "--origin", default="", help="where its network comes from, if its files do not tell"
     )
     for name, help in _flags().items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=help)
@@ -39,7 +44,10 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
     from core import brought
 
-    return {"": brought.origins.get(chosen.origin).config}
+    origin = chosen.origin or brought.USUAL
+    if chosen.weights and not chosen.origin:
+        origin = brought.origin_of(brought.read(Path(chosen.weights))).name
+    return {"": brought.origins.get(origin).config}
 
 
 @commands.add("bring", arguments=arguments, parameters=parameters)
@@ -49,12 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     values = dict(parse(arguments.set))
     values |= {name: v for name in _flags() if (v := getattr(arguments, name)) is not None}
-    file = weights.read(arguments.weights)
+    package = brought.read(arguments.weights)
     dataset = datasets.load(arguments.dataset, {})
-    contents = weights.look(file)
     model = brought.keep(
-        arguments.name or brought.called(arguments.weights.name),
-        file,
+        arguments.name or brought.called(package.name),
+        package,
         values,
         dataset,
         arguments.origin,
@@ -64,17 +71,19 @@ def run(arguments: argparse.Namespace) -> None:
     if model.origin.sampling is not None:
         record = runs.record(ended(jobs.get(model.id)))
         use = f"Sample it: python -m core sample {model.id} --out grid.png"
-    result = {
-        "id": model.id,
-        "dataset": dataset.name,
-        "kind": contents.kind,
-        "tensors": len(contents.parts),
-        "classes": contents.classes,
-        "preprocessing": record.get("preprocessing", {}),
-        "notes": record["notes"],
-    }
+    result: dict[str, Any] = {"id": model.id, "dataset": dataset.name, "origin": model.origin.name}
+    what = f"{len(package.files)} files"
+    if package.lone:
+        contents = weights.look(package.weights)
+        result |= {
+            "kind": contents.kind,
+            "tensors": len(contents.parts),
+            "classes": contents.classes,
+        }
+        what = f"{contents.kind} of {len(contents.parts):,} tensors"
+    result |= {"preprocessing": record.get("preprocessing", {}), "notes": record["notes"]}
     lines = [
-        f"{model.id}: {contents.kind} of {len(contents.parts):,} tensors, for {dataset.name}.",
+        f"{model.id}: {what}, for {dataset.name}.",
         model.note,
         *record["notes"],
         use,

@@ -175,10 +175,15 @@ class Single(Directory):
 
 
 class Archive(Volume):
-    """Reads a ZIP member by member, after checking everything that its directory declares."""
+    """Reads a ZIP member by member, after checking everything that its directory declares.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.unpacked, self.refused = path, 0, []
+    Args:
+        path: The ZIP.
+        holds: What it is to hold, for messages.
+    """
+
+    def __init__(self, path: Path, holds: str = "pictures") -> None:
+        self.path, self.unpacked, self.refused, self.holds = path, 0, [], holds
         self.name = path.name
         with path.open("rb") as file:  # zipfile would load a directory of any length
             size = os.fstat(file.fileno()).st_size
@@ -192,7 +197,7 @@ class Archive(Volume):
         except Exception as error:  # whatever a forged directory makes the reader raise
             raise UserError(
                 f"{path.name!r} is no ZIP that can be read, or is cut off ({error}). "
-                "Pack the pictures into a ZIP again."
+                f"Pack the {holds} into a ZIP again."
             ) from error
         try:
             self._check(size)
@@ -272,10 +277,12 @@ class Archive(Volume):
     def _check(self, size: int) -> None:
         infos = self.zip.infolist()
         if not infos:
-            raise UserError(
-                f"The ZIP {self.path.name!r} is empty. It must hold at least {FEWEST} pictures: "
-                f"{KINDS}, one folder per class or all in one."
+            needs = (
+                f"at least {FEWEST} pictures: {KINDS}, one folder per class or all in one"
+                if self.holds == "pictures"
+                else self.holds
             )
+            raise UserError(f"The ZIP {self.path.name!r} is empty. It must hold {needs}.")
         allow_number(len(infos), self.path)
         for info in infos:
             name = info.orig_filename
@@ -322,7 +329,7 @@ class Archive(Volume):
     def _bomb(self, what: str) -> UserError:
         return UserError(
             f"The ZIP {self.path.name!r} {what}. Nothing of it was kept. "
-            "Pack fewer or smaller pictures, without tricks."
+            f"Pack fewer or smaller {self.holds}, without tricks."
         )
 
 

@@ -49,10 +49,11 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
 
     from core import brought
     from core.training import spec_of
+    from core.weights import Package
 
     dataset, chosen = task.dataset(), task.config("brought")
     spec, upload = spec_of(dataset), task.path / brought.UPLOAD
-    opened = brought.generator(chosen, upload.read_bytes(), spec, dataset.classes)
+    opened = brought.generator(chosen, Package.kept(upload), spec, dataset.classes)
     with torch.inference_mode():
         x = opened.model.sample(range(2), None, 0, opened.usual)
     if tuple(x.shape[1:]) != spec.shape or not bool(x.isfinite().all()):
@@ -61,7 +62,7 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
             "Choose the dataset that it belongs to, or other parameters."
         )
     record = {
-        "brought": chosen,
+        "brought": chosen | {"facts": opened.card.get("facts", {})},
         "notes": list(opened.notes),
         "classes": opened.model.classes,
         "train": {"batch": 1, "images": 0, "seed": 0},  # none of it is known

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 
@@ -25,21 +24,7 @@ from core.weights.contents import Contents, StoredTensor
 from core.weights.header import header, unreadable
 from core.weights.limits import ALONE, allow
 from core.weights.names import clean
-
-
-def read(path: Path) -> bytes:
-    """Reads a file of weights, or as much of one that is too large as :func:`look` needs to refuse it.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        with path.open("rb") as opened:
-            return opened.read(settings().upload_mb * 2**20 + 1)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}). Give a .safetensors or .pt file."
-        ) from None
+from core.weights.package import Package as Package
 
 
 def look(file: bytes) -> Contents:

@@ -18,7 +18,7 @@ from core.robustness import classifiers
 from core.runs import Opened
 from core.target import Target, laid_out
 from core.tensors import fingerprint
-from core.weights import load, look
+from core.weights import Package, load, look
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
     found = look(file)
     assert (found.kind, len(found.parts), found.classes) == (kind, len(weights), 10)
     values = {"architecture": "squeezenet1_1", "resize": 64, "crop": -1}
-    id = brought.keep("My net", file, values, digits).id
+    id = brought.keep("My net", Package.alone(file), values, digits).id
     assert id == "own/my-net" and id in [each.id for each in classifiers.available("digits")]
     target = classifiers.target_of(id, digits)
     assert target.card["preprocessing"]["mean"] == [0.485, 0.456, 0.406]  # read from torchvision
@@ -50,7 +50,7 @@ def test_weights_for_a_known_architecture_become_a_classifier(weights, kind):
     with pytest.raises(
         UserError, match=r"There is a classifier 'my-net' already. Choose another name"
     ):
-        brought.keep("my net", file, values, digits)
+        brought.keep("my net", Package.alone(file), values, digits)
     brought.delete(id)
     with pytest.raises(UserError, match="There is no classifier 'my-net'"):
         classifiers.target_of(id, digits)
@@ -114,7 +114,7 @@ def test_weights_that_do_not_fit_name_the_first_key(weights, setting):
     ):
         file = as_bytes({k: v for k, v in (weights | change).items() if v is not None})
         with pytest.raises(UserError, match=text):
-            brought.keep("net", file, config, digits)
+            brought.keep("net", Package.alone(file), config, digits)
     for values, text in (
         (
             {"architecture": "squeezenet1_2"},
@@ -127,20 +127,20 @@ def test_weights_that_do_not_fit_name_the_first_key(weights, setting):
         ({"architecture": "squeezenet1_1", "std": "0"}, "std must be above 0, got '0'"),
     ):
         with pytest.raises(UserError, match=text):
-            brought.keep("net", as_bytes(weights), values, digits)
+            brought.keep("net", Package.alone(as_bytes(weights)), values, digits)
     with pytest.raises(UserError, match="A classifier's name must be 1 to 60 letters"):
-        brought.keep("../net", as_bytes(weights), config, digits)
+        brought.keep("../net", Package.alone(as_bytes(weights)), config, digits)
     setting(view_only=1)
     with pytest.raises(
         UserError, match="This server is for viewing only, so it cannot bring a classifier"
     ):
-        brought.keep("net", as_bytes(weights), config, digits)
+        brought.keep("net", Package.alone(as_bytes(weights)), config, digits)
 
 
 def test_what_comes_from_outside_comes_out_as_what_a_run_comes_out_as(weights, gallery):
     digits = datasets.load("digits")
     values = {"architecture": "squeezenet1_1", "resize": 32}
-    kept = brought.keep("alike", as_bytes(weights), values, digits)
+    kept = brought.keep("alike", Package.alone(as_bytes(weights)), values, digits)
     run, own = (
         classifiers.open_model(classifiers.find(id), digits)
         for id in ("shipped-digits-classifier", kept.id)
@@ -182,16 +182,19 @@ def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights
     @brought.origins.add(
         "line", "A line", ScaleConfig, files=("safetensors",), note=lambda r: "A line."
     )
-    def line(config, file, spec, classes, record):
+    def line(config, package, spec, classes, record):
         """A line through all pixels."""
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        file = package.weights
         found = look(file)
         net.load_state_dict(load(file, found, {name: name for name in found.parts}))
         facts = {"kind": "brought", "preprocessing": {}, "hash": fingerprint(net)}
         return brought.opened(Scaled(net, config.scale), spec, classes, facts)
 
     digits, net = datasets.load("digits"), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    kept = brought.keep("line", as_bytes(net.state_dict()), {"scale": "3"}, digits, "line")
+    kept = brought.keep(
+        "line", Package.alone(as_bytes(net.state_dict())), {"scale": "3"}, digits, "line"
+    )
     assert [each.note for each in classifiers.available("digits") if each.id == kept.id] == [
         "Brought: A line."
     ]
@@ -215,5 +218,5 @@ def test_another_origin_is_one_file_and_what_it_gives_is_kept_and_opened(weights
 def test_what_enters_by_code_is_never_kept():
     values = {"place": "antigravity:make"}
     with pytest.raises(UserError, match=r"never kept.*from: torchvision\."):
-        brought.keep("net", b"", values, datasets.load("digits"), "factory")
+        brought.keep("net", Package.alone(b""), values, datasets.load("digits"), "factory")
     assert brought.listing("digits") == []

@@ -21,6 +21,7 @@ from core.kinds import train
 from core.robustness import classifiers, hardening
 from core.robustness.hardening import Hardened, HardeningConfig
 from core.training import spec_of
+from core.weights import Package
 
 DIGITS = {"dataset": "digits"}
 FEW = {"train.images": 256, "train.batch": 64, "harden.attack_steps": 2}
@@ -115,7 +116,7 @@ def test_brought_weights_are_hardened_and_can_be_taken_away_and_brought_again(at
         state = models.get_model("squeezenet1_1", weights=None, num_classes=10).state_dict()
     digits = datasets.load("digits")
     values = {"architecture": "squeezenet1_1", "resize": 32, "crop": -1}
-    id = brought.keep("mine", as_bytes(state), values, digits).id
+    id = brought.keep("mine", Package.alone(as_bytes(state)), values, digits).id
     few = {"train.images": 16, "train.batch": 8, "harden.attack_steps": 1, "harden.n": 4}
     job = kinds.submit("harden", DIGITS, {"harden.classifier": id, **few})
     job = jobs.get(job.id)
@@ -123,7 +124,7 @@ def test_brought_weights_are_hardened_and_can_be_taken_away_and_brought_again(at
     brought.delete(id)  # the record is enough to open what came of it
     file = (job.path / "hardened.safetensors").read_bytes()
     assert load_file(job.path / "hardened.safetensors").keys() == state.keys()
-    again = brought.keep("again", file, values, digits).id
+    again = brought.keep("again", Package.alone(file), values, digits).id
     x = torch.rand(3, 1, 8, 8)
     both = [classifiers.target_of(each, digits).logits(x) for each in (job.id, again)]
     assert torch.allclose(*both, atol=1e-5)

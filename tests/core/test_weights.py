@@ -23,6 +23,7 @@ from core.brought import torchvision
 from core.brought.torchvision import TorchvisionConfig
 from core.catalog import UserError
 from core.robustness import classifiers
+from core.weights import Package
 from core.weights.limits import WeightLimits
 from core.weights.pickled import Walk
 
@@ -265,13 +266,13 @@ def test_numbers_that_are_not_finite_name_their_tensor(net):
             with pytest.raises(
                 UserError, match=f"The tensor '{name}' of this file holds a number that is"
             ):
-                brought.keep("net", file, config, digits)
+                brought.keep("net", Package.alone(file), config, digits)
     wide = net.state_dict() | {name: net.state_dict()[name].double() + 1e300}
     with pytest.raises(UserError, match=f"The tensor '{name}' .* too large for float32"):
-        brought.keep("net", saved(wide), config, digits)
+        brought.keep("net", Package.alone(saved(wide)), config, digits)
     coarse = net.state_dict() | {name: net.state_dict()[name].to(torch.int8)}
     with pytest.raises(UserError, match=f"The tensor '{name}' of this file is of int8"):
-        brought.keep("net", saved(coarse), config, digits)
+        brought.keep("net", Package.alone(saved(coarse)), config, digits)
     variance = {"running_var": torch.tensor([1.0, -0.1])}
     with pytest.raises(UserError, match="'running_var' of this file is a variance and holds"):
         read(saved(variance))
@@ -279,7 +280,7 @@ def test_numbers_that_are_not_finite_name_their_tensor(net):
         for value in ("nan", "0.5,inf,0.5"):
             with pytest.raises(UserError, match=f"{field} must be one or three numbers"):
                 brought.keep(
-                    "net", as_bytes(net.state_dict()), {"architecture": "squeezenet1_1", field: value}, digits
+                    "net", Package.alone(as_bytes(net.state_dict())), {"architecture": "squeezenet1_1", field: value}, digits
                 )  # fmt: skip
     assert not (brought._folder()).exists()  # nothing was left behind
 
@@ -455,7 +456,7 @@ def test_small_images_are_not_blown_up_unless_the_network_needs_it():
 def test_what_a_kept_classifier_does_to_an_image_is_always_told(net, home):
     digits = datasets.load("digits")
     id = brought.keep(
-        "told", as_bytes(net.state_dict()), {"architecture": "squeezenet1_1", "resize": 64, "std": "0.5"}, digits
+        "told", Package.alone(as_bytes(net.state_dict())), {"architecture": "squeezenet1_1", "resize": 64, "std": "0.5"}, digits
     ).id  # fmt: skip
     words = (
         "Brought: squeezenet1_1. Images are resized to 64 px; minus 0.485, 0.456, 0.406, divided by 0.5, 0.5, 0.5 "
@@ -481,7 +482,7 @@ def test_a_network_that_cannot_take_the_images_says_so(net):
         UserError, match="squeezenet1_1 cannot take images of 8 px at their own size"
     ):
         brought.keep(
-            "net", as_bytes(net.state_dict()), {"architecture": "squeezenet1_1", "resize": -1}, digits
+            "net", Package.alone(as_bytes(net.state_dict())), {"architecture": "squeezenet1_1", "resize": -1}, digits
         )  # fmt: skip
 
 

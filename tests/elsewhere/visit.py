@@ -120,6 +120,7 @@ def each_kind() -> dict[str, list[str]]:
     from core import brought, jobs, kinds, worker
     from core.kinds import evaluate
     from core.measure import features
+    from core.weights import Package
 
     apart = kinds.submit(
         "train", *KINDS["train"]
@@ -135,7 +136,7 @@ def each_kind() -> dict[str, list[str]]:
             target = "shipped-digits-classifier" if kind == "attack" else ""
             job = kinds.submit(kind, choice, values, target=target)
         if kind == "bring":
-            (job.path / brought.UPLOAD).write_bytes(b"")
+            (job.path / brought.UPLOAD).write_bytes(Package.alone(b"").packed())
         # the slot of the lane may be the other process's
         worker.work(job.path)
         found[kind] = [jobs.get(job.id).status, jobs.get(job.id).message]

@@ -519,10 +519,11 @@ class Blob(torch.nn.Module):
         return self.decode(self.latent(ids, seed, sampling), y, sampling).detach()
 
 @brought.origins.add("blob", "Blobs", BlobConfig, files=("safetensors",), sampling=BlobSampling)
-def blob(config, file, spec, classes, record):
+def blob(config, package, spec, classes, record):
     """Blobs of light."""
     model = Blob(config.gain, spec)
-    if file is not None:
+    if package is not None:
+        file = package.weights
         held = weights.look(file)
         model.load_state_dict(weights.load(file, held, {name: name for name in held.parts}))
     return brought.opened(model, spec, classes, {}, ["They glow."], BlobSampling)

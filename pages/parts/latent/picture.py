@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,51 @@ from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.canvas import canvas
 from pages.parts.component import data_url
-from pages.parts.latent import Spot, land
+from pages.parts.latent import TURNS, Spot, land
 
-WAYS = {"draw": "Draw", "upload": "Upload", "camera": "Camera", "dataset": "Dataset"}
+WAYS = {
+    "pad": "On the pad",
+    "draw": "Draw",
+    "upload": "Upload",
+    "camera": "Camera",
+    "dataset": "Dataset",
+}
 
 
-def ways(spot: Spot) -> list[str]:
-    """Lists where an item of this medium can come from."""
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A picture that a visitor has taken.
+
+    Attributes:
+        name: What it is, in words.
+        content: A file, a drawing, or an item that is prepared already.
+        label: Its class, where it is known.
+        dataset: Whose items it is prepared like.
+    """
+
+    name: str
+    content: bytes | np.ndarray | datasets.PreparedItem = field(repr=False)
+    label: int | None
+    dataset: datasets.Dataset = field(repr=False)
+
+    @property
+    def digest(self) -> bytes:
+        """Of the content."""
+        raw = self.content.x if isinstance(self.content, datasets.PreparedItem) else self.content
+        return hashlib.sha256(bytes(raw)).digest()
+
+    def prepared(self) -> datasets.PreparedItem:
+        """Prepares it as the items of the dataset were; raises as :func:`core.datasets.prepare`."""
+        if isinstance(self.content, datasets.PreparedItem):
+            return self.content
+        return datasets.prepare(self.content, self.dataset)
+
+
+def ways(spot: Spot, pad: bool = False) -> list[str]:
+    """Lists where an item of this medium can come from; ``pad``: also from under the ring."""
     reader = datasets.reader(spot.dataset)
     offered = {
+        "pad": pad,
         "draw": "drawing" in spot.dataset.medium.parts,
         "upload": reader is not None,
         "camera": reader is not None and "jpg" in reader.suffixes,
@@ -33,24 +70,40 @@ def ways(spot: Spot) -> list[str]:
     return [way for way in WAYS if offered.get(way, True)]
 
 
+def take(spot: Spot, key: str = "latent.mine", *, pad: bool = False) -> Taken | None:
+    """Asks for a picture: drawn, uploaded, photographed, of the dataset or, with ``pad``, the one under the ring.
+
+    Args:
+        spot: Where the visitor is.
+        key: Of the choice where it comes from, in the session and in the address; what is drawn or uploaded is shared
+            by all tools that ask.
+        pad: Whether the picture under the ring is offered, as the first.
+    """
+    offered = ways(spot, pad)
+    way = st.segmented_control(
+        "Where it comes from",
+        offered,
+        default=offered[0],
+        key=key,
+        required=True,
+        bind="query-params",
+        format_func=lambda name: WAYS[name],
+        label_visibility="collapsed",
+    )
+    return {
+        "pad": ringed,
+        "draw": drawn,
+        "upload": uploaded,
+        "camera": photographed,
+        "dataset": chosen,
+    }[way if way in offered else offered[0]](spot)
+
+
 def draw(spot: Spot) -> None:
     """Takes an image, and shows it as the model sees it and as the model makes it."""
     source, result = st.columns([1.45, 1.55], gap="medium")
-    offered = ways(spot)
     with source:
-        way = st.segmented_control(
-            "Where it comes from",
-            offered,
-            default=offered[0],
-            key="latent.mine",
-            required=True,
-            bind="query-params",
-            format_func=lambda name: WAYS[name],
-            label_visibility="collapsed",
-        )
-        taken = {"draw": drawn, "upload": uploaded, "camera": photographed, "dataset": chosen}[
-            way if way in offered else offered[0]
-        ](spot)
+        taken = take(spot)
         label = class_of(spot)
     with result:
         if taken is None:
@@ -59,19 +112,35 @@ def draw(spot: Spot) -> None:
                 "and the pad goes there."
             )
             return
-        present(spot, *taken, label)
+        present(spot, taken, label)
 
 
-def drawn(spot: Spot) -> tuple[str, Any, int | None] | None:
+def ringed(spot: Spot) -> Taken:
+    """Takes the picture under the ring."""
+    import torch
+
+    space, point = spot.space, spot.space.checked(spot.point)
+    with TURNS, torch.no_grad():
+        x = space.medium.kept(space.decode(point), spot.dataset.levels)[0]
+    label = None
+    if space.classes:
+        shares = space.split(point)[1]
+        assert shares is not None
+        label = int(shares[0].argmax())
+    item = datasets.PreparedItem(x, spot.dataset)
+    return Taken("the picture under the ring", item, label, spot.dataset)
+
+
+def drawn(spot: Spot) -> Taken | None:
     """Takes a drawing."""
     drawing = canvas(
         key="latent.canvas",
         alt="A dark sheet to draw on with light ink; hold Shift to rub out",
     )
-    return None if drawing is None else ("your drawing", drawing[1], None)
+    return None if drawing is None else Taken("your drawing", drawing[1], None, spot.dataset)
 
 
-def uploaded(spot: Spot) -> tuple[str, Any, int | None] | None:
+def uploaded(spot: Spot) -> Taken | None:
     """Takes a file."""
     file = st.file_uploader(
         "A file",
@@ -80,10 +149,10 @@ def uploaded(spot: Spot) -> tuple[str, Any, int | None] | None:
         max_upload_size=min(20, settings().upload_mb),
         help="It is turned upright, cut to a square and scaled to the size that the model knows.",
     )
-    return None if file is None else ("your picture", file.getvalue(), None)
+    return None if file is None else Taken("your picture", file.getvalue(), None, spot.dataset)
 
 
-def photographed(spot: Spot) -> tuple[str, Any, int | None] | None:
+def photographed(spot: Spot) -> Taken | None:
     """Takes a picture with the camera."""
     photo = st.camera_input(
         "A picture of the camera",
@@ -92,10 +161,10 @@ def photographed(spot: Spot) -> tuple[str, Any, int | None] | None:
         label_visibility="collapsed",
         help="Its middle square is taken; browsers give the camera to pages of this computer, or over https.",
     )
-    return None if photo is None else ("your picture", photo.getvalue(), None)
+    return None if photo is None else Taken("your picture", photo.getvalue(), None, spot.dataset)
 
 
-def chosen(spot: Spot) -> tuple[str, Any, int | None] | None:
+def chosen(spot: Spot) -> Taken | None:
     """Takes an image of the dataset that the model has not seen."""
     held_out = spot.dataset.splits["test"]
     number = int(
@@ -116,7 +185,7 @@ def chosen(spot: Spot) -> tuple[str, Any, int | None] | None:
     st.caption(f"That is image {index:,} of {shell.plain(spot.dataset.name)}.")
     label = None if spot.dataset.y is None else int(spot.dataset.y[index])
     item = datasets.PreparedItem(np.array(spot.dataset.x[index]), spot.dataset)
-    return f"image {index} of {spot.dataset.name}", item, label
+    return Taken(f"image {index} of {spot.dataset.name}", item, label, spot.dataset)
 
 
 def class_of(spot: Spot) -> int | None:
@@ -134,19 +203,18 @@ def class_of(spot: Spot) -> int | None:
     )
 
 
-def present(spot: Spot, name: str, content: Any, known: int | None, label: int | None) -> None:
+def present(spot: Spot, taken: Taken, label: int | None) -> None:
     """Finds the point of an image, once, and shows how near the model comes."""
     from core import latent
 
-    raw = content.x if isinstance(content, datasets.PreparedItem) else content
     key = hashlib.sha256(
-        bytes(raw) + repr((spot.checkpoint.run, spot.checkpoint.step, label)).encode()
+        taken.digest + repr((spot.checkpoint.run, spot.checkpoint.step, label)).encode()
     ).hexdigest()
     result = st.session_state.get("latent.found")
     if result is None or result["key"] != key:
         result = {
             "key": key,
-            **find(spot, content, label if label is not None else known),
+            **find(spot, taken, label if label is not None else taken.label),
         }
         st.session_state["latent.found"] = result
     tiles = {
@@ -181,7 +249,7 @@ def present(spot: Spot, name: str, content: Any, known: int | None, label: int |
         type="primary",
         icon=":material/my_location:",
         on_click=go,
-        args=(spot, result, name),
+        args=(spot, result, taken.name),
     )
 
 
@@ -191,17 +259,13 @@ def go(spot: Spot, result: dict[str, Any], name: str) -> None:
     land(spot, result["point"], name)
 
 
-def find(spot: Spot, content: Any, label: int | None) -> dict[str, Any]:
+def find(spot: Spot, taken: Taken, label: int | None) -> dict[str, Any]:
     """Encodes or searches for an image, and shows how it improves meanwhile; gives plain numbers, for the session."""
     from core import latent
 
     slot = st.empty()
     began = time.perf_counter()
-    prepared = (
-        content
-        if isinstance(content, datasets.PreparedItem)
-        else datasets.prepare(content, spot.dataset)
-    )
+    prepared = taken.prepared()
     if not spot.opened.classes:
         label = None
     elif label is None:

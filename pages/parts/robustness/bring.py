@@ -85,6 +85,7 @@ def draw(data: str) -> None:
 def keep(upload: Any, name: str, values: dict[str, Any], of: Dataset, origin: str) -> None:
     """Says what the file holds, and keeps it when that is asked for."""
     from core import brought
+    from core.weights import Package
 
     content = upload.getvalue()
     inside = looked(upload.file_id, content)
@@ -106,7 +107,7 @@ def keep(upload: Any, name: str, values: dict[str, Any], of: Dataset, origin: st
         help="Fits the weights into the architecture, and names the first one that does not fit.",
     ):
         called = name or brought.called(upload.name)
-        model = brought.keep(called, content, values, of, origin)
+        model = brought.keep(called, Package.alone(content, upload.name), values, of, origin)
         st.session_state["robust.brought"] = model.id
         said = ["Kept, and chosen. Press Screen it.", model.note, *model.record["notes"]]
         st.session_state["_done"] = " ".join(said)
