@@ -34,9 +34,9 @@ DIVERGENCE = 1e-6  # weight of the divergence in training, per number, as its au
 
 AUTOENCODER = Architecture(
     "AutoencoderKL",
-    lambda: optional(
-        "diffusers.models.autoencoders.autoencoder_kl", "An AutoencoderKL"
-    ).AutoencoderKL,
+    lambda: (
+        optional("diffusers.models.autoencoders.autoencoder_kl", "An AutoencoderKL").AutoencoderKL
+    ),
     {
         "in_channels": whole(1, 16),
         "out_channels": whole(1, 16),
@@ -88,8 +88,8 @@ class Codec(nn.Module):
     def __init__(self, net: nn.Module, config: Mapping[str, Any], spec: Spec) -> None:
         super().__init__()
         self.net = net
-        known: Any = net.config
-        self.scale, self.shift = float(known.scaling_factor), float(known.shift_factor or 0)
+        self.scale = float(config.get("scaling_factor", 0.18215))
+        self.shift = float(config.get("shift_factor") or 0)
         self.shape = latent_shape(config, spec)
 
     def encode(self, x: Images) -> tuple[Tensor, Tensor]:
@@ -133,7 +133,7 @@ def latent_shape(config: Mapping[str, Any], spec: Spec) -> tuple[int, int, int]:
 
 
 class FittedAutoencoder(nn.Module):
-    """An autoencoder from outside, with a normal distribution fitted to its latents; see :class:`core.models.Encodes`."""
+    """An autoencoder with a normal distribution fitted to its latents; see :class:`core.models.Spreads`."""
 
     middle: Tensor
     directions: Tensor

@@ -16,6 +16,7 @@ References (used throughout the code):
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from core.models import Spec
 from core.runs import Opened
 from core.tensors import Ids, Images, fingerprint, noise
 from core.text import TextEncoder, TextShape, Tokens
-from core.text.tokens import END, read_merges
+from core.text.tokens import END, read_merges, read_vocabulary
 from core.weights import Package
 from core.weights.architecture import (
     BRING,
@@ -50,7 +51,7 @@ from core.weights.architecture import (
 )
 
 _told = Cache[Tensor](64)  # vectors of texts, of all models
-ROUNDS = 3  # of looking for the state that a step came from [5]
+ROUNDS = 4  # of looking for the state that a step came from [5]
 
 UNET = Architecture(
     "UNet2DConditionModel",
@@ -331,18 +332,19 @@ class TextToImage(nn.Module):
     def encode(self, x: Images, y: Tensor | None, sampling: TextToImageSampling) -> Tensor:
         """Finds the noise (N, D) of which :meth:`decode` makes what the autoencoder keeps of pictures.
 
-        A step ``x + h v(x)`` is inverted by going back to the state that it came from: a few rounds of
-        ``x ← after - h v(x)`` [5], so that guidance does not lead astray.
+        A step exchanges the noise that the network sees for less of it. It is inverted by looking for the state that it
+        came from, in a few rounds [5]: with the noise that is seen there, and not with that seen at its end.
         """
         context = self._context(len(x), y, sampling)
-        times, numbers = self.schedule.grid(sampling.steps)
+        times, _ = self.schedule.grid(sampling.steps)
         found = []
         for part, texts in zip(x.split(TOGETHER), context.split(TOGETHER), strict=True):
             state = self.codec.encode(part)[0]
-            for t, after in reversed([*zip(times, times[1:], strict=False)]):
-                end = state
+            for t, after in reversed([*itertools.pairwise(times)]):
+                end = state / after  # data + sigma noise, with sigma = (1 - t) / t
                 for _ in range(ROUNDS):
-                    state = end - (after - t) * self._velocity(state, t, texts, sampling)
+                    fresh = state - t * self._velocity(state, t, texts, sampling)
+                    state = t * (end + (1 / t - 1 / after) * fresh)
             found.append(state / math.hypot(times[0], 1 - times[0]))
         return torch.cat(found).flatten(1)
 
@@ -385,7 +387,7 @@ class TextToImage(nn.Module):
         x = z.view(-1, *self.shape) * math.hypot(times[0], 1 - times[0])
         v = self._velocity(x, times[0], context, sampling)
         yield x, x + (1 - times[0]) * v
-        for t, after in zip(times, times[1:], strict=False):
+        for t, after in itertools.pairwise(times):
             if t != times[0]:
                 v = self._velocity(x, t, context, sampling)
             x = x + (after - t) * v
@@ -434,14 +436,16 @@ def _words(package: Package, shape: TextShape) -> bytes:
         UserError: If they are none, or do not belong to the text encoder.
     """
     folder = package.below("tokenizer")
-    described = folder.described("tokenizer_config.json") | folder.described("special_tokens_map.json")
+    described = folder.described("tokenizer_config.json") | folder.described(
+        "special_tokens_map.json"
+    )
     padding = described.get("pad_token", END)
     padding = padding.get("content", END) if isinstance(padding, dict) else padding
     try:
         merges = read_merges(folder["merges.txt"].decode())
     except UnicodeDecodeError:
         raise UserError(f"tokenizer/merges.txt is no text. {BRING}") from None
-    vocabulary = folder.json("vocab.json")
+    vocabulary = read_vocabulary(folder.json("vocab.json"))
     read = {
         "vocabulary": vocabulary,
         "merges": merges,
@@ -494,6 +498,20 @@ def _configs(package: Package) -> dict[str, dict[str, Any]]:
     return configs
 
 
+def _allow_sides(unet: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
+    """Refuses pictures whose latents the U-Net cannot make smaller as often as it does.
+
+    Raises:
+        UserError: If the side of a latent is no multiple.
+    """
+    factor = 2 ** (len(unet.get("block_out_channels", [0] * 4)) - 1)
+    if shape[-1] % factor:
+        raise UserError(
+            f"The U-Net makes its latents {factor} times smaller, and those of the dataset's pictures have a side of "
+            f"{shape[-1]}. Import the dataset at a size whose latents can be divided by {factor}."
+        )
+
+
 def _knows(package: Package) -> bool:
     return package.described("unet/config.json").get("_class_name") == UNET.name
 
@@ -501,7 +519,8 @@ def _knows(package: Package) -> bool:
 def _see(package: Package) -> Seen:
     configs = _configs(package)
     parameters = sum(
-        architecture.count(configs[part], f"{part}/config.json") for part, architecture in PARTS.items()
+        architecture.count(configs[part], f"{part}/config.json")
+        for part, architecture in PARTS.items()
     )
     vae, size = configs["vae"], configs["unet"].get("sample_size")
     factor = 2 ** (len(vae.get("block_out_channels", [64])) - 1)
@@ -551,7 +570,7 @@ def build(
         words = bytes(facts["words"])
     else:
         configs = _configs(package)
-        allow_sides(configs["unet"], latent_shape(configs["vae"], spec))
+        _allow_sides(configs["unet"], latent_shape(configs["vae"], spec))
         words = _words(package, TextShape.of(configs["text_encoder"]))
         nets = {
             part: each.filled(configs[part], shards(package.below(part)), part)
@@ -565,17 +584,3 @@ def build(
     about["hash"] = fingerprint(model)
     notes = _left(package) if package is not None else ()
     return brought.opened(model, spec, classes, about, notes, TextToImageSampling)
-
-
-def allow_sides(unet: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
-    """Refuses pictures whose latents the U-Net cannot make smaller as often as it does.
-
-    Raises:
-        UserError: If the side of a latent is no multiple.
-    """
-    factor = 2 ** (len(unet.get("block_out_channels", [0] * 4)) - 1)
-    if shape[-1] % factor:
-        raise UserError(
-            f"The U-Net makes its latents {factor} times smaller, and those of the dataset's pictures have a side of "
-            f"{shape[-1]}. Import the dataset at a size whose latents can be divided by {factor}."
-        )

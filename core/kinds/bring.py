@@ -12,6 +12,8 @@ from core.kinds import Task, kinds
 from core.kinds.train import RECORD, described
 from core.models import Spec
 
+FITTED = 2000  # training images, evenly out of all, that a model is fitted to which computes some of itself from data
+
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core import brought
@@ -48,12 +50,19 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
     import torch
 
     from core import brought
+    from core.models import Fits
+    from core.tensors import device
     from core.training import spec_of
+    from core.training.batches import Split
     from core.weights import Package
 
     dataset, chosen = task.dataset(), task.config("brought")
     spec, upload = spec_of(dataset), task.path / brought.UPLOAD
     opened = brought.generator(chosen, Package.kept(upload), spec, dataset.classes)
+    if isinstance(opened.model, Fits):
+        train = Split(dataset, "train", device())
+        few = torch.linspace(0, len(train) - 1, min(len(train), FITTED), device=device())
+        opened.model.fit(*train.at(few.long()))
     with torch.inference_mode():
         x = opened.model.sample(range(2), None, 0, opened.usual)
     if tuple(x.shape[1:]) != spec.shape or not bool(x.isfinite().all()):

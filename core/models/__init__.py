@@ -289,6 +289,18 @@ class Traces(Protocol):
 
 
 @runtime_checkable
+class Prompts(Decodes, Protocol):
+    """A model that draws what texts say: they are in its sampling, and stand where others have classes.
+
+    Its ``classes`` are 0; for ``y`` it takes numbers of the texts (N,), or shares of them (N, K), and draws mixtures.
+    """
+
+    def texts(self, sampling: Config) -> tuple[str, ...]:
+        """Gives the texts of a sampling, at least one."""
+        ...
+
+
+@runtime_checkable
 class Unrolls(Protocol):
     """A model that decodes by a chain of maps between things of the same size."""
 

@@ -41,6 +41,13 @@ class TextShape:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        """Refuses heads that do not share a vector evenly."""
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"{self.num_attention_heads} heads cannot share {self.hidden_size} numbers evenly"
+            )
+
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> TextShape:
         """Takes what it knows from a checked config."""

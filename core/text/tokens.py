@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from core.catalog import UserError
 
@@ -44,14 +45,8 @@ class Tokens:
         """Checks what was read from files that nobody vouches for.
 
         Raises:
-            UserError: If it is no vocabulary, or the tokens that begin, end and fill a row are not in it.
+            UserError: If it is too large, or the tokens that begin, end and fill a row are not in it.
         """
-        numbers = set(self.vocabulary.values())
-        if not all(type(number) is int and 0 <= number < MOST for number in numbers):
-            raise UserError(
-                f"A vocabulary must number its tokens from 0 to {MOST - 1:,}, got something else. "
-                "Bring vocab.json as it was saved."
-            )
         if max(len(self.vocabulary), len(self.merges)) > MOST:
             raise UserError(
                 f"A vocabulary may have at most {MOST:,} tokens and pairs, got {len(self.vocabulary):,} and "
@@ -155,6 +150,20 @@ def _letters() -> list[str]:
     seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = itertools.count(256)
     return [chr(byte if byte in seen else next(others)) for byte in range(256)]
+
+
+def read_vocabulary(read: Mapping[str, Any]) -> dict[str, int]:
+    """Checks what a vocab.json holds: the number of each token.
+
+    Raises:
+        UserError: If a value is no such number.
+    """
+    if not all(type(number) is int and 0 <= number < MOST for number in read.values()):
+        raise UserError(
+            f"A vocabulary must number its tokens from 0 to {MOST - 1:,}, got something else. "
+            "Bring vocab.json as it was saved."
+        )
+    return dict(read)
 
 
 def read_merges(text: str) -> list[tuple[str, str]]:

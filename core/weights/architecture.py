@@ -70,9 +70,7 @@ def row(rule: Rule, most: int = 8) -> Rule:
 
 def either(*rules: Rule) -> Rule:
     """Allows what any of several rules allows."""
-    return Rule(
-        " or ".join(rule.words for rule in rules), lambda v: any(r.holds(v) for r in rules)
-    )
+    return Rule(" or ".join(rule.words for rule in rules), lambda v: any(r.holds(v) for r in rules))
 
 
 @dataclass(frozen=True)
