@@ -31,6 +31,7 @@ class UserError(ValueError):
 # What only some features need: by the name to import, the package and the requirements-….txt that pins it.
 EXTRAS = {
     "c2pa": ("c2pa-python", "c2pa"),
+    "diffusers": ("diffusers", "diffusers"),
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
     "huggingface_hub": ("huggingface-hub", "hub"),

@@ -110,8 +110,8 @@ def stand_in(monkeypatch: Any) -> None:
     """Puts the small networks in the place of the large ones, so that no library is needed."""
     unet = replace(text_to_image.UNET, make=lambda: SmallUNet)
     vae = replace(autoencoder.AUTOENCODER, make=lambda: SmallVAE)
-    monkeypatch.setitem(text_to_image.PARTS, "unet", unet)
-    monkeypatch.setitem(text_to_image.PARTS, "vae", vae)
+    monkeypatch.setitem(text_to_image.PARTS, "unet/", unet)
+    monkeypatch.setitem(text_to_image.PARTS, "vae/", vae)
     monkeypatch.setattr(autoencoder, "AUTOENCODER", vae)
 
 
@@ -133,8 +133,8 @@ def write_part(folder: Path, net: nn.Module, config: Mapping[str, Any], prefix: 
 def write_folder(path: Path, **changes: Mapping[str, Any]) -> SimpleNamespace:
     """Writes a folder of random networks; ``unet={"in_channels": 9}`` changes what a config says, and no network."""
     nets = SimpleNamespace(
-        unet=made(text_to_image.PARTS["unet"], UNET, 0),
-        vae=made(text_to_image.PARTS["vae"], VAE, 1),
+        unet=made(text_to_image.PARTS["unet/"], UNET, 0),
+        vae=made(text_to_image.PARTS["vae/"], VAE, 1),
         text=made(SimpleNamespace(make=lambda: _encoder), TEXT, 2),
     )
     write_part(path / "unet", nets.unet, UNET | changes.get("unet", {}))

@@ -26,6 +26,7 @@ from core.models import Spec
 from core.runs import Opened
 from core.tensors import device
 from core.weights import Package
+from core.wrapped import raised
 
 OWN = "own/"
 UPLOAD = "package.zip"  # what a job that brings a generative model finds in its folder
@@ -73,7 +74,9 @@ class Origin(Entry):
     it is made of. Without a ``package`` (None) it is made of its record alone, and gets its weights afterwards.
 
     Attributes:
-        files: Endings of the files of weights that it takes; empty for what enters by code, which is never kept.
+        files: Endings of the files of weights that it takes; empty for what enters by code.
+        code: Its models are made by a program of this machine. A run of them records the place and keeps the weights,
+            and is opened where the owner of the server allows that place; classifiers by code are never kept.
         sampling: How its models draw, for generative ones; None for classifiers.
         note: Makes a sentence of a record: what the model is, and what it does to an image.
         knows: Tells by what a package holds, never by its name, whether it is one of its own.
@@ -81,6 +84,7 @@ class Origin(Entry):
     """
 
     files: tuple[str, ...] = ()
+    code: bool = False
     sampling: type[Config] | None = None
     note: Callable[[Mapping[str, Any]], str] = lambda record: ""
     knows: Callable[[Package], bool] = lambda package: False
@@ -243,7 +247,7 @@ def keep(
             {"dataset": about, "brought": record},
             title=f"{dataset.name}-{origin}",
             name=name,
-            put={UPLOAD: package.packed()},
+            put={UPLOAD: package.packed()} if package.files else {},
         )
         return Brought(job.id, job.path, {"origin": origin, **record})
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,59}", name.strip()):
@@ -330,12 +334,6 @@ def sampling(name: str) -> type[Config] | None:
     return origins.get(name).sampling if name in origins else None
 
 
-def raised(error: Exception) -> str:
-    """Names an error of somebody else's program in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
-
-
 def spec_of(dataset: Dataset) -> Spec:
     """Describes the images of a dataset to a model from outside."""
     return Spec(dataset.medium.name, dataset.seen, dataset.levels)
@@ -343,7 +341,7 @@ def spec_of(dataset: Dataset) -> Spec:
 
 def _kept(name: str) -> Origin:
     entry = origins.get(name)
-    if not entry.files:  # a record or a flag never runs a program
+    if not entry.files and not (entry.code and entry.sampling):  # a flag never runs a program
         allowed = ", ".join(origin.name for origin in origins if origin.files)
         raise UserError(f"{entry.title} is code, which is never kept. Choose from: {allowed}.")
     return entry

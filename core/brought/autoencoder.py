@@ -25,7 +25,7 @@ from core.models import Spec
 from core.runs import Opened
 from core.tensors import Group, Ids, Images, Loss, fingerprint, noise
 from core.weights import Package
-from core.weights.architecture import Architecture, either, flag, only, real, row, shards, whole
+from core.weights.architecture import Architecture
 
 RANK = 256  # directions of the fitted covariance; what they leave varies number by number
 MOST = 65_536  # numbers of a latent
@@ -37,25 +37,27 @@ AUTOENCODER = Architecture(
     lambda: (
         optional("diffusers.models.autoencoders.autoencoder_kl", "An AutoencoderKL").AutoencoderKL
     ),
-    {
-        "in_channels": whole(1, 16),
-        "out_channels": whole(1, 16),
-        "down_block_types": row(only("DownEncoderBlock2D")),
-        "up_block_types": row(only("UpDecoderBlock2D")),
-        "block_out_channels": row(whole(1, 4096)),
-        "layers_per_block": whole(1, 8),
-        "act_fn": only("silu", "swish", "gelu", "mish"),
-        "latent_channels": whole(1, 64),
-        "norm_num_groups": whole(1, 256),
-        "sample_size": either(whole(1, 8192), row(whole(1, 8192), 2)),
-        "scaling_factor": real(1e-4, 1e4),
-        "shift_factor": either(only(None), real(-1e3, 1e3)),
-        "latents_mean": only(None),
-        "latents_std": only(None),
-        "force_upcast": flag(),
-        "use_quant_conv": flag(),
-        "use_post_quant_conv": flag(),
-        "mid_block_add_attention": flag(),
+    choices={
+        "down_block_types": ("DownEncoderBlock2D",),
+        "up_block_types": ("UpDecoderBlock2D",),
+        "act_fn": ("silu", "swish", "gelu", "mish"),
+        "latents_mean": (None,),
+        "latents_std": (None,),
+        "force_upcast": (True, False),
+        "use_quant_conv": (True, False),
+        "use_post_quant_conv": (True, False),
+        "mid_block_add_attention": (True, False),
+    },
+    bounds={
+        "in_channels": (1, 16),
+        "out_channels": (1, 16),
+        "block_out_channels": (1, 4096),
+        "layers_per_block": (1, 8),
+        "latent_channels": (1, 64),
+        "norm_num_groups": (1, 256),
+        "sample_size": (1, 8192),
+        "scaling_factor": (1e-4, 1e4),
+        "shift_factor": (-1e3, 1e3),
     },
     renamed={  # of attention, until 2023
         ".query.": ".to_q.",
@@ -225,12 +227,12 @@ def _knows(package: Package) -> bool:
 
 
 def _see(package: Package) -> Seen:
-    config = AUTOENCODER.checked(package.json("config.json"), "config.json")
+    config = AUTOENCODER.read(package)
     size = config.get("sample_size", 32)
     side = size if isinstance(size, int) else 0
     return Seen(
         "AutoencoderKL (diffusers)",
-        AUTOENCODER.count(config, "config.json"),
+        AUTOENCODER.count(config),
         (config.get("out_channels", 3), side, side) if side else (),
         sampler="a normal distribution that is fitted to the latents of your images",
         notes=("It has no prior: its samples are no better than that distribution.",),
@@ -262,11 +264,10 @@ def build(
     if package is None:
         assert record is not None
         described = record["facts"]["autoencoder"]
-        net = AUTOENCODER.new(described, "autoencoder")
     else:
-        described = AUTOENCODER.checked(package.json("config.json"), "config.json")
-        latent_shape(described, spec)
-        net = AUTOENCODER.filled(described, shards(package), package.name)
+        described = AUTOENCODER.read(package)
+    latent_shape(described, spec)  # refuses other pictures before memory is taken
+    net = AUTOENCODER.built(described, package)
     model = FittedAutoencoder(Codec(net, described, spec), spec)
     about = {"kind": "brought", "facts": {"autoencoder": described}, "hash": fingerprint(model)}
     return brought.opened(model, spec, classes, about, (), AutoencoderSampling)

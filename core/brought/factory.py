@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +19,7 @@ from core.target import Target
 from core.tensors import fingerprint
 from core.weights import Package, names
 from core.weights.package import PICKLED
-
-EXAMPLE = "Write package.module:factory, for example mymodels.resnet:make."
+from core.wrapped import program
 
 
 class FactoryConfig(Config):
@@ -65,29 +62,14 @@ def classifier(
 
 
 def _called(name: str) -> nn.Module:
-    module, _, factory = name.partition(":")
-    if not module or not factory:
-        raise UserError(
-            f"A classifier by code needs a module and a function, got {name!r}. {EXAMPLE}"
-        )
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except ImportError as error:
-        raise UserError(f"{module} cannot be imported ({error}). {EXAMPLE}") from None
-    except AttributeError:
-        raise UserError(f"{module} has no {factory}. {EXAMPLE}") from None
-    try:
-        net = make if isinstance(make, nn.Module) else make()
-    except Exception as error:  # whatever the program of this machine raises
-        raise UserError(
-            f"{name} could not be called without arguments ({brought.raised(error)}). "
-            "It must give a torch.nn.Module. Call it in Python to see where it fails."
-        ) from error
+    _, make = program.found(name, "A classifier")
+    net = make
+    if not isinstance(make, nn.Module):
+        net = program.called(name, make, "without arguments", "a torch.nn.Module")
     if not isinstance(net, nn.Module):
-        raise UserError(f"{name} gave {type(net).__name__}, not a torch.nn.Module. {EXAMPLE}")
+        raise UserError(
+            f"{name} gave {type(net).__name__}, not a torch.nn.Module. {program.EXAMPLE}"
+        )
     return net
 
 

@@ -29,26 +29,17 @@ from torch import Tensor, nn
 from core import brought
 from core.brought import Seen, origins
 from core.brought.autoencoder import AUTOENCODER, TOGETHER, Codec, latent_shape
+from core.brought.diffusers import ladder, read_schedule
 from core.catalog import Config, UserError, knob, optional
 from core.ground.cache import Cache
 from core.models import Spec
 from core.runs import Opened
 from core.tensors import Ids, Images, fingerprint, noise
 from core.text import TextEncoder, TextShape, Tokens
+from core.text.encoder import ACTIVATIONS
 from core.text.tokens import END, read_merges, read_vocabulary
-from core.weights import Package
-from core.weights.architecture import (
-    BRING,
-    Architecture,
-    Rule,
-    either,
-    flag,
-    only,
-    real,
-    row,
-    shards,
-    whole,
-)
+from core.weights import Package, component
+from core.weights.architecture import Architecture
 
 _told = Cache[Tensor](64)  # vectors of texts, of all models
 ROUNDS = 4  # of looking for the state that a step came from [5]
@@ -58,84 +49,88 @@ UNET = Architecture(
     lambda: optional(
         "diffusers.models.unets.unet_2d_condition", "A UNet2DConditionModel"
     ).UNet2DConditionModel,
-    {
-        "sample_size": either(only(None), whole(1, 1024), row(whole(1, 1024), 2)),
-        "in_channels": whole(1, 64),
-        "out_channels": whole(1, 64),
-        "center_input_sample": flag(),
-        "flip_sin_to_cos": flag(),
-        "freq_shift": whole(0, 1),
-        "down_block_types": row(only("CrossAttnDownBlock2D", "DownBlock2D")),
-        "mid_block_type": only("UNetMidBlock2DCrossAttn"),
-        "up_block_types": row(only("CrossAttnUpBlock2D", "UpBlock2D")),
-        "only_cross_attention": either(flag(), row(flag())),
-        "block_out_channels": row(whole(1, 4096)),
-        "layers_per_block": either(whole(1, 8), row(whole(1, 8))),
-        "downsample_padding": whole(0, 1),
-        "mid_block_scale_factor": real(0.1, 10),
-        "dropout": only(0.0, 0),
-        "act_fn": only("silu", "swish", "gelu", "mish"),
-        "norm_num_groups": whole(1, 256),
-        "norm_eps": real(1e-9, 0.1),
-        "cross_attention_dim": either(whole(1, 4096), row(whole(1, 4096))),
-        "transformer_layers_per_block": either(whole(1, 12), row(whole(1, 12))),
-        "attention_head_dim": either(whole(1, 512), row(whole(1, 512))),
-        "use_linear_projection": flag(),
-        "upcast_attention": flag(),
-        "resnet_time_scale_shift": only("default", "scale_shift"),
-        "resnet_skip_time_act": only(False),
-        "resnet_out_scale_factor": either(only(1), real(0.1, 10)),
-        "time_embedding_type": only("positional"),
-        "conv_in_kernel": whole(1, 7),
-        "conv_out_kernel": whole(1, 7),
-        "attention_type": only("default"),
-        "dual_cross_attention": only(False),
-        "class_embeddings_concat": only(False),
-        "addition_embed_type_num_heads": whole(1, 512),
+    choices={
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "only_cross_attention": (True, False),
+        "act_fn": ("silu", "swish", "gelu", "mish"),
+        "resnet_time_scale_shift": ("default", "scale_shift"),
+        "resnet_skip_time_act": (False,),
+        "time_embedding_type": ("positional",),
+        "attention_type": ("default",),
+        "dual_cross_attention": (False,),
+        "class_embeddings_concat": (False,),
+        **dict.fromkeys(
+            (
+                "center_input_sample", "flip_sin_to_cos", "use_linear_projection", "upcast_attention",
+            ),
+            (True, False),
+        ),
+        # what other kinds have: conditions beside the text
         **dict.fromkeys(
             (
                 "reverse_transformer_layers_per_block", "encoder_hid_dim", "encoder_hid_dim_type",
-                "num_attention_heads", "class_embed_type", "addition_embed_type",
-                "addition_time_embed_dim", "num_class_embeds", "time_embedding_dim",
-                "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim",
-                "projection_class_embeddings_input_dim", "mid_block_only_cross_attention",
+                "num_attention_heads", "class_embed_type", "addition_embed_type", "addition_time_embed_dim",
+                "num_class_embeds", "time_embedding_dim", "time_embedding_act_fn", "timestep_post_act",
+                "time_cond_proj_dim", "projection_class_embeddings_input_dim", "mid_block_only_cross_attention",
                 "cross_attention_norm",
             ),
-            only(None),
+            (None,),
         ),
+    },
+    bounds={
+        "sample_size": (1, 1024),
+        "in_channels": (1, 64),
+        "out_channels": (1, 64),
+        "freq_shift": (0, 1),
+        "block_out_channels": (1, 4096),
+        "layers_per_block": (1, 8),
+        "downsample_padding": (0, 1),
+        "mid_block_scale_factor": (0.1, 10),
+        "dropout": (0, 0.99),
+        "norm_num_groups": (1, 256),
+        "norm_eps": (1e-9, 0.1),
+        "cross_attention_dim": (1, 4096),
+        "transformer_layers_per_block": (1, 12),
+        "attention_head_dim": (1, 512),
+        "resnet_out_scale_factor": (0.1, 10),
+        "conv_in_kernel": (1, 7),
+        "conv_out_kernel": (1, 7),
+        "addition_embed_type_num_heads": (1, 512),
     },
     renamed=AUTOENCODER.renamed,
 )  # fmt: skip
-
-_ANY = Rule("anything", lambda value: True)  # what concerns training, or other networks
 TEXT_ENCODER = Architecture(
     "CLIPTextModel",
     lambda: lambda **config: TextEncoder(TextShape.of(config)),
-    {
-        "vocab_size": whole(3, 200_000),
-        "hidden_size": whole(1, 4096),
-        "intermediate_size": whole(1, 16_384),
-        "num_hidden_layers": whole(1, 64),
-        "num_attention_heads": whole(1, 128),
-        "max_position_embeddings": whole(3, 1024),
-        "hidden_act": only("quick_gelu", "gelu"),
-        "layer_norm_eps": real(1e-9, 0.1),
-        "model_type": only("clip_text_model"),
-        "architectures": only(["CLIPTextModel"]),
-        **dict.fromkeys(
-            (
-                "attention_dropout", "bos_token_id", "dropout", "dtype", "eos_token_id",
-                "initializer_factor", "initializer_range", "pad_token_id", "projection_dim",
-                "torch_dtype", "transformers_version", "return_dict", "output_attentions",
-                "output_hidden_states",
-            ),
-            _ANY,
-        ),
+    choices={
+        "hidden_act": tuple(ACTIVATIONS),
+        "model_type": ("clip_text_model",),
+        "architectures": ("CLIPTextModel",),
     },
+    bounds={
+        "vocab_size": (3, 200_000),
+        "hidden_size": (1, 4096),
+        "intermediate_size": (1, 16_384),
+        "num_hidden_layers": (1, 64),
+        "num_attention_heads": (1, 128),
+        "max_position_embeddings": (3, 1024),
+        "layer_norm_eps": (1e-9, 0.1),
+        # the numbers of tokens, which the tokenizer says again
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), (-1, 200_000)),
+    },
+    others=(  # what concerns training and the library
+        "attention_dropout", "dropout", "dtype", "initializer_factor", "initializer_range", "projection_dim",
+        "torch_dtype", "transformers_version", "return_dict", "output_attentions", "output_hidden_states",
+    ),
+    stem="model",
     renamed={"text_model.": ""},
     ignored=("embeddings.position_ids",),
 )  # fmt: skip
-PARTS = {"unet": UNET, "vae": AUTOENCODER, "text_encoder": TEXT_ENCODER}
+# by their folders, with a slash
+PARTS = {"unet/": UNET, "vae/": AUTOENCODER, "text_encoder/": TEXT_ENCODER}
+SCHEDULER = "scheduler/scheduler_config.json"
 
 
 class TextToImageConfig(Config):
@@ -181,47 +176,16 @@ class NoiseSchedule:
     """How much of a state is noise at each step of a training, and what a network says about it.
 
     A state of time t is ``t data + (1 - t) noise``. Theirs is ``√ā data + √(1 - ā) noise``, the same at another length.
+
+    Args:
+        taught: What the description of a scheduler says, as :func:`core.brought.diffusers.read_schedule` gives it.
     """
 
-    def __init__(self, described: Mapping[str, Any]) -> None:
-        """Reads a scheduler's config.
-
-        Raises:
-            UserError: If it is of a kind that is not known, or its numbers are none of a schedule.
-        """
-        count = described.get("num_train_timesteps", 1000)
-        low, high = described.get("beta_start", 0.0001), described.get("beta_end", 0.02)
-        kind = described.get("beta_schedule", "linear")
-        self.predicts = described.get("prediction_type", "epsilon")
-        rules = {
-            "num_train_timesteps": (whole(2, 100_000), count),
-            "beta_start": (real(1e-9, 0.999), low),
-            "beta_end": (real(1e-9, 0.999), high),
-            "beta_schedule": (only("linear", "scaled_linear", "squaredcos_cap_v2"), kind),
-            "prediction_type": (only("epsilon", "v_prediction", "sample"), self.predicts),
-            "trained_betas": (only(None), described.get("trained_betas")),
-        }
-        for name, (rule, value) in rules.items():
-            if not rule.holds(value):
-                raise UserError(
-                    f"scheduler_config.json: {name} must be {rule.words}, got {str(value)[:60]!r}. {BRING}"
-                )
-        if kind == "squaredcos_cap_v2":
-            at = torch.linspace(0, 1, count + 1, dtype=torch.float64)
-            kept = ((at + 0.008) / 1.008 * math.pi / 2).cos().square()
-            betas = (1 - kept[1:] / kept[:-1]).clamp_max(0.999)
-        else:
-            power = 0.5 if kind == "scaled_linear" else 1.0
-            betas = torch.linspace(low**power, high**power, count, dtype=torch.float64) ** (
-                1 / power
-            )
-        roots = (1 - betas).cumprod(0).sqrt()
-        if described.get("rescale_betas_zero_snr", False):
-            roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])  # [4], algorithm 1
-        roots = roots.clamp_min(1e-4)
-        times = roots / (roots + (1 - roots.square()).sqrt())
-        self.count, self.times = count, times.tolist()
-        self._curve = torch.logit(times).flip(0)  # grows
+    def __init__(self, taught: Mapping[str, Any]) -> None:
+        self.predicts = taught["prediction"]
+        levels = ladder(taught)  # falling: half the logarithm of signal to noise
+        self.count, self.times = len(levels), torch.sigmoid(levels).tolist()
+        self._curve = levels.flip(0)
 
     def grid(self, steps: int) -> tuple[list[float], list[int]]:
         """Gives the times of a sampling, the last one of which is 1, and the numbers of the training's steps [4]."""
@@ -444,7 +408,7 @@ def _words(package: Package, shape: TextShape) -> bytes:
     try:
         merges = read_merges(folder["merges.txt"].decode())
     except UnicodeDecodeError:
-        raise UserError(f"tokenizer/merges.txt is no text. {BRING}") from None
+        raise UserError(f"tokenizer/merges.txt is no text. {component.ASIS}") from None
     vocabulary = read_vocabulary(folder.json("vocab.json"))
     read = {
         "vocabulary": vocabulary,
@@ -474,21 +438,22 @@ def _configs(package: Package) -> dict[str, dict[str, Any]]:
                 f"This model has a part {part!r}, so it is of a larger kind than can be brought. "
                 "Bring one with a single text encoder and a U-Net, as Stable Diffusion 1 and 2 are."
             )
-    configs = {
-        part: architecture.checked(package.json(f"{part}/config.json"), f"{part}/config.json")
-        for part, architecture in PARTS.items()
-    }
-    configs["scheduler"] = package.json("scheduler/scheduler_config.json")
-    NoiseSchedule(configs["scheduler"])
-    unet, vae = configs["unet"], configs["vae"]
+    configs = {folder: architecture.read(package, folder) for folder, architecture in PARTS.items()}
+    configs[SCHEDULER] = read_schedule(package.json(SCHEDULER), SCHEDULER)
+    if configs[SCHEDULER]["flow"]:
+        raise UserError(
+            f"{SCHEDULER} describes flow matching, and a U-Net that a text steers is read with levels of noise alone. "
+            "Bring one that was taught as Stable Diffusion 1 and 2 were."
+        )
+    unet, coder = configs["unet/"], configs["vae/"]
     channels = {unet.get("in_channels", 4), unet.get("out_channels", 4)}
-    if channels != {latent := vae.get("latent_channels", 4)}:
+    if channels != {latent := coder.get("latent_channels", 4)}:
         raise UserError(
             f"The U-Net goes from {unet.get('in_channels', 4)} to {unet.get('out_channels', 4)} channels, and the "
             f"autoencoder's latents have {latent}. A model that draws what a text says has as many everywhere (one "
             "for inpainting has more). Bring parts that belong together."
         )
-    width = configs["text_encoder"].get("hidden_size", 512)
+    width = configs["text_encoder/"].get("hidden_size", 512)
     asked = unet.get("cross_attention_dim", 1280)
     if {width} != set(asked if isinstance(asked, list) else [asked]):
         raise UserError(
@@ -518,17 +483,14 @@ def _knows(package: Package) -> bool:
 
 def _see(package: Package) -> Seen:
     configs = _configs(package)
-    parameters = sum(
-        architecture.count(configs[part], f"{part}/config.json")
-        for part, architecture in PARTS.items()
-    )
-    vae, size = configs["vae"], configs["unet"].get("sample_size")
-    factor = 2 ** (len(vae.get("block_out_channels", [64])) - 1)
+    parameters = sum(architecture.count(configs[folder]) for folder, architecture in PARTS.items())
+    coder, size = configs["vae/"], configs["unet/"].get("sample_size")
+    factor = 2 ** (len(coder.get("block_out_channels", [64])) - 1)
     side = factor * (size if isinstance(size, int) else 0)
     return Seen(
         "UNet2DConditionModel with AutoencoderKL and CLIP's text encoder (diffusers)",
         parameters,
-        (vae.get("out_channels", 3), side, side) if side else (),
+        (coder.get("out_channels", 3), side, side) if side else (),
         sampler="DDIM's steps; a text says what is drawn",
         notes=_left(package),
     )
@@ -564,23 +526,21 @@ def build(
     """A model that draws what a text says, of a folder that diffusers wrote."""
     if package is None:
         assert record is not None
-        facts = record["facts"]
-        configs = {part: facts[part] for part in (*PARTS, "scheduler")}
-        nets = {part: each.new(configs[part], part) for part, each in PARTS.items()}
-        words = bytes(facts["words"])
+        configs, words = record["facts"], bytes(record["facts"]["words"])
     else:
         configs = _configs(package)
-        _allow_sides(configs["unet"], latent_shape(configs["vae"], spec))
-        words = _words(package, TextShape.of(configs["text_encoder"]))
-        nets = {
-            part: each.filled(configs[part], shards(package.below(part)), part)
-            for part, each in PARTS.items()
-        }
-    codec = Codec(nets["vae"], configs["vae"], spec)
-    text: Any = nets["text_encoder"]
-    schedule = NoiseSchedule(configs["scheduler"])
-    model = TextToImage(nets["unet"], codec, text, schedule, words, config.prompt, spec)
-    about = {"kind": "brought", "facts": configs | {"words": len(words)}}
+        _allow_sides(configs["unet/"], latent_shape(configs["vae/"], spec))
+        words = _words(package, TextShape.of(configs["text_encoder/"]))
+    nets: dict[str, Any] = {
+        folder: each.built(configs[folder], package and package.below(folder))
+        for folder, each in PARTS.items()
+    }
+    codec = Codec(nets["vae/"], configs["vae/"], spec)
+    schedule = NoiseSchedule(configs[SCHEDULER])
+    model = TextToImage(
+        nets["unet/"], codec, nets["text_encoder/"], schedule, words, config.prompt, spec
+    )
+    about = {"kind": "brought", "facts": {**configs, "words": len(words)}}
     about["hash"] = fingerprint(model)
     notes = _left(package) if package is not None else ()
     return brought.opened(model, spec, classes, about, notes, TextToImageSampling)

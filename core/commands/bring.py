@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.catalog import Config, parse
+from core.catalog import Config, UserError, parse
 from core.commands import commands, ended, show, takes_values
+
+PROGRAM = """what package.module:factory gives: a torch.nn.Module with one of
+  velocity(x, t, y)                 data - noise at x = (1 - t) noise + t data, images from -1 to 1
+  decode(z, y) and latent_dim       images from 0 to 1 of rows of normal numbers; perhaps encode(x, y)
+  sample(ids, y, seed, sampling)    the images of these ids of this seed, from 0 to 1
+  where y is None or shares of the classes (N, K), and its attribute classes is K; the factory gets the path of
+  --weights, or None when the run is opened again, with the weights of its checkpoint
+"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
+    parser.epilog = f"{PROGRAM}\n{parser.epilog or ''}"
     parser.add_argument(
         "weights",
         type=Path,
+        nargs="?",
         help="a .safetensors file or .pt state dict; a folder or ZIP with a .json that describes it",
     )
+    parser.add_argument(
+        "--code",
+        metavar="PLACE",
+        default="",
+        help="package.module:factory of this machine instead, which gives a generator (see below)",
+    )
+    parser.add_argument("--weights", dest="file", metavar="FILE", help="what --code gets to read")
     parser.add_argument("--name", default="", help="what it is called; the file's name otherwise")
     parser.add_argument("--dataset", default="digits", help="whose classes it knows (digits)")
     parser.add_argument(
@@ -44,6 +62,10 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
     """Lists the configs that ``--set`` takes."""
     from core import brought
 
+    if chosen.code:
+        from core.wrapped.program import ProgramConfig
+
+        return {"": ProgramConfig}
     origin = chosen.origin or brought.USUAL
     if chosen.weights and not chosen.origin:
         origin = brought.origin_of(brought.read(Path(chosen.weights))).name
@@ -54,25 +76,33 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> None:
     """Bring the weights of a model: a classifier that can be attacked, or a generative model."""
     from core import brought, datasets, jobs, runs, weights
+    from core.weights import Package
 
     values = dict(parse(arguments.set))
-    values |= {name: v for name in _flags() if (v := getattr(arguments, name)) is not None}
-    package = brought.read(arguments.weights)
+    if bool(arguments.code) == bool(arguments.weights) or (arguments.file and not arguments.code):
+        raise UserError(
+            "bring takes a file or folder, or --code package.module:factory (with --weights FILE, if it reads any). "
+            "Give one of the two."
+        )
     dataset = datasets.load(arguments.dataset, {})
-    model = brought.keep(
-        arguments.name or brought.called(package.name),
-        package,
-        values,
-        dataset,
-        arguments.origin,
-    )
+    origin, package = arguments.origin, Package(arguments.code, {})
+    if arguments.code:
+        values |= {"place": arguments.code}
+        if arguments.file:
+            values["weights"] = str(Path(arguments.file).absolute())
+        origin = _offered(arguments.code, arguments.file)
+    else:
+        values |= {name: v for name in _flags() if (v := getattr(arguments, name)) is not None}
+        package = brought.read(arguments.weights)
+    name = arguments.name or brought.called(package.name)
+    model = brought.keep(name, package, values, dataset, origin)
     record = model.record
     use = f"Attack it: python -m core attack --dataset {dataset.name} --classifier {model.id}"
     if model.origin.sampling is not None:
         record = runs.record(ended(jobs.get(model.id)))
         use = f"Sample it: python -m core sample {model.id} --out grid.png"
     result: dict[str, Any] = {"id": model.id, "dataset": dataset.name, "origin": model.origin.name}
-    what = f"{len(package.files)} files"
+    what = f"{len(package.files)} files" if package.files else f"a {origin} by code"
     if package.lone:
         contents = weights.look(package.weights)
         result |= {
@@ -88,4 +118,25 @@ def run(arguments: argparse.Namespace) -> None:
         *record["notes"],
         use,
     ]
+    if arguments.code:
+        lines.append(
+            f"A server or a command opens it with SIMULACRA_CODE={arguments.code}, and finds its module by PYTHONPATH."
+        )
     show(arguments, result, lines)
+
+
+def _offered(place: str, weights: str | None) -> str:
+    """Tells what a program of this machine offers, and lets the job that tries it run this program.
+
+    Whoever typed the place has allowed it, for this command and what it starts alone.
+    """
+    from core.ground.settings import settings
+    from core.wrapped import program
+
+    net, _ = program.made(place, Path(weights) if weights else None)
+    allowed = [settings().code, place]
+    found = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    os.environ["SIMULACRA_CODE"] = ",".join(filter(None, allowed))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found))
+    settings.cache_clear()
+    return program.kind_of(net, place)

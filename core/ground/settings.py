@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     view_only: bool = Field(
         default=False, description="Serve everything for looking, change nothing."
     )
+    code: str = Field(
+        default="",
+        description="Programs of this machine whose generators are opened: package.module:factory, with commas.",
+    )
     gallery: bool = Field(
         default=True, description="Show the trained runs that ship with the code."
     )
@@ -77,6 +81,11 @@ class Settings(BaseSettings):
         default=40.0,
         gt=0,
         description="Size of all pictures of one import, before they are scaled.",
+    )
+    max_parameters: int = Field(
+        default=1_000,
+        ge=1,
+        description="Numbers of a model that is brought from outside, in millions.",
     )
     min_free_mb: int = Field(
         default=500, ge=0, description="Disk space that must stay free for a job to start."

@@ -58,7 +58,9 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
 
     dataset, chosen = task.dataset(), task.config("brought")
     spec, upload = spec_of(dataset), task.path / brought.UPLOAD
-    opened = brought.generator(chosen, Package.kept(upload), spec, dataset.classes)
+    # what enters by code comes without files, and is tried all the same
+    package = Package.kept(upload) if upload.exists() else Package("", {})
+    opened = brought.generator(chosen, package, spec, dataset.classes)
     if isinstance(opened.model, Fits):
         train = Split(dataset, "train", device())
         few = torch.linspace(0, len(train) - 1, min(len(train), FITTED), device=device())
@@ -80,5 +82,5 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
     }
     files.write_json(task.path / RECORD, record)
     runs.save_checkpoint(task.path, opened.model, None, {"step": 0, "images": 0})
-    upload.unlink()
+    upload.unlink(missing_ok=True)
     yield {"step": 0, "images": 0}

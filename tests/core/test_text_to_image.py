@@ -14,14 +14,15 @@ from torch.nn import functional as F
 
 from core import brought, datasets, jobs, latent, runs, worker
 from core.brought import autoencoder, text_to_image
+from core.brought.diffusers import read_schedule
 from core.brought.text_to_image import NoiseSchedule, TextToImageSampling
 from core.catalog import UserError
 from core.models import Prompts
 from core.text import TextEncoder, TextShape, Tokens
 from core.text.tokens import read_merges, read_vocabulary
 from core.training.batches import Split
-from core.weights import lora
-from core.weights.architecture import Architecture, row, whole
+from core.weights import Package, lora
+from core.weights.architecture import Architecture
 from tests import text_to_image as small
 
 
@@ -105,46 +106,47 @@ def test_a_vocabulary_that_is_none_is_refused_in_a_sentence():
 # --- networks of libraries ------------------------------------------------------------------------------------------
 
 
-def test_a_network_is_made_only_of_a_config_that_is_known_and_of_all_its_tensors():
+def test_a_network_is_made_only_of_a_description_that_is_known_and_of_all_its_tensors(tmp_path):
     line = Architecture(
         "Line",
         lambda: lambda wide, deep: nn.Sequential(*(nn.Linear(wide, wide) for _ in deep)),
-        {"wide": whole(1, 10**6), "deep": row(whole(0, 9))},
+        choices={"deep": (1, 2)},
+        bounds={"wide": (1, 10**6)},
+        stem="line",
         renamed={".old.": "."},
+        ignored=("position_ids",),
     )
-    config = line.checked({"_class_name": "Line", "wide": 3, "deep": [1, 1]}, "config.json")
+    (tmp_path / "config.json").write_text('{"_class_name": "Line", "wide": 3, "deep": [1, 1]}')
+    config = line.read(brought.read(tmp_path))
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     state = net.state_dict()
-    halves = [save({n: v for n, v in state.items() if n[0] == k}) for k in "01"]  # two shards
-    got = line.filled(config, halves, "w").state_dict()
+
+    def built(**files):
+        names = {
+            f"{name.replace('_', '-')}.safetensors": save(file) for name, file in files.items()
+        }
+        return line.built(config, Package("line", names))
+
+    halves = [{n: v for n, v in state.items() if n[0] == k} for k in "01"]
+    got = built(line_00001_of_00002=halves[0], line_00002_of_00002=halves[1]).state_dict()
     assert all(torch.equal(got[name], state[name]) for name in state)
-    old = save({name.replace(".", ".old."): value.half() for name, value in state.items()})
-    assert line.filled(config, [old], "w")[0].weight.dtype == torch.float32
+    old = {name.replace(".", ".old."): value.half() for name, value in state.items()}
+    old["x.position_ids"] = torch.arange(4)
+    assert built(line=old)[0].weight.dtype == torch.float32
     for change, said in (
-        (
-            {"0.bias": None},
-            "'0.bias' is missing; the config asks for 24 numbers, and the files hold 21",
-        ),
-        ({"2.bias": torch.ones(3)}, "'2.bias' belongs to no part of it"),
-        ({"0.bias": torch.ones(4)}, r"'0.bias' must have the shape \(3,\), got \(4,\)"),
-        ({"0.bias": torch.ones(3, dtype=torch.int8)}, "'0.bias' is of int8. Quantised weights"),
-    ):
-        tensors = {n: v for n, v in (state | change).items() if v is not None}
-        with pytest.raises(UserError, match=said):
-            line.filled(config, [save(tensors)], "w")
-    with pytest.raises(UserError, match=r"'0\.bias' is in two files"):
-        line.filled(config, [halves[0], halves[0]], "w")
-    for values, said in (
-        ({"wide": -3}, "config.json: wide must be a whole number from 1 to 1,000,000, got '-3'"),
-        ({"deep": [0] * 9}, "deep must be a list of at most 8, each a whole number"),
-        ({"height": 3}, "There is no value of Line 'height'"),
+        ({"0.bias": None}, r"1 of its 4 tensors are missing, the first is '0\.bias'"),
+        ({"2.bias": torch.ones(3)}, r"'2\.bias' belongs to no part of it"),
+        ({"0.bias": torch.ones(4)}, r"'0\.bias' must have the shape \(3,\), got \(4,\)"),
     ):
         with pytest.raises(UserError, match=said):
-            line.checked(values, "config.json")
-    huge = {"wide": 10**6, "deep": [0]}  # 10¹² numbers, which nothing may take memory for
-    assert line.count(huge, "config.json") == 10**12 + 10**6
-    with pytest.raises(UserError, match="asks for 1,000,001,000,000 numbers"):
-        line.filled(huge, halves, "w")
+            built(line={n: v for n, v in (state | change).items() if v is not None})
+    with pytest.raises(UserError, match="holds 1 of the 2 parts of its weights"):
+        built(line_00001_of_00002=halves[0])
+    with pytest.raises(UserError, match="asks for 1,000,001 million numbers"):  # no memory is taken
+        line.count({"wide": 10**6, "deep": [1]})
+    (tmp_path / "config.json").write_text('{"_class_name": "Other", "wide": 3}')
+    with pytest.raises(UserError, match=r"describes 'Other', and Line is needed there"):
+        line.read(brought.read(tmp_path))
 
 
 @pytest.mark.parametrize("style", ["kohya", "peft", "diffusers"])
@@ -213,7 +215,8 @@ def test_a_lora_that_does_not_fit_is_refused_and_changes_nothing():
 
 @pytest.mark.parametrize("predicts", ["epsilon", "v_prediction", "sample"])
 def test_whatever_a_network_predicts_a_step_is_that_of_the_paper(predicts):
-    schedule = NoiseSchedule(small.SCHEDULER | {"prediction_type": predicts})
+    described = small.SCHEDULER | {"prediction_type": predicts}
+    schedule = NoiseSchedule(read_schedule(described, "s"))
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     kept = np.cumprod(1 - betas)
     times, numbers = schedule.grid(4)
@@ -232,10 +235,9 @@ def test_whatever_a_network_predicts_a_step_is_that_of_the_paper(predicts):
         v = schedule.velocity(t * data + (1 - t) * fresh, t, answer)
         assert torch.allclose(seen[0], (a * data + s * fresh).float(), atol=1e-4)
         assert torch.allclose(v, data - fresh, atol=1e-3)
-    with pytest.raises(UserError, match="prediction_type must be 'epsilon' or 'v_prediction'"):
-        NoiseSchedule({"prediction_type": "flow"})
-    ends = NoiseSchedule(small.SCHEDULER | {"rescale_betas_zero_snr": True}).times
-    assert ends[-1] < 1e-3 and ends[0] == pytest.approx(schedule.times[0], abs=1e-3)
+    ends = read_schedule(described | {"rescale_betas_zero_snr": True}, "s")
+    times = NoiseSchedule(ends).times
+    assert times[-1] < 1e-3 and times[0] == pytest.approx(schedule.times[0], abs=1e-3)
 
 
 def test_a_text_is_what_is_drawn_and_two_texts_are_mixed(tiny):
@@ -335,14 +337,14 @@ def test_parts_that_do_not_belong_together_are_refused_before_they_are_built(mon
     for number, (changes, said) in enumerate((
         ({"text_encoder": {"hidden_size": 32}}, "listens to vectors of 16 numbers, .* ones of 32"),
         ({"unet": {"in_channels": 9}}, r"The U-Net goes from 9 to 4 channels.* \(one for inpainting has more"),
-        ({"unet": {"addition_embed_type": "text_time"}}, "addition_embed_type must be null"),
-        ({"unet": {"trust_remote_code": True}}, "no value of UNet2DConditionModel 'trust_remote_code'"),
-        ({"unet": {"block_out_channels": [10**9]}}, "each a whole number from 1 to 4,096"),
+        ({"unet": {"addition_embed_type": "text_time"}}, "has addition_embed_type='text_time'. Known are: None"),
+        ({"unet": {"trust_remote_code": True}}, "asks for 'trust_remote_code', which this version does not know"),
+        ({"unet": {"block_out_channels": [10**9]}}, "block_out_channels=1000000000, and numbers from 1 to 4096"),
         ({"vae": {"in_channels": 3, "out_channels": 3}}, "takes pictures of 3 channels"),
         ({"vae": {"block_out_channels": [8] * 4}}, "multiple of 8 px, at least 16, got 8"),
-        ({"scheduler": {"beta_end": 7}}, "beta_end must be a number from"),
+        ({"scheduler": {"beta_end": 7}}, "has beta_end=7, and numbers from"),
         ({"text_encoder": {"vocab_size": 100}}, "up to 517, and the text encoder knows 100"),
-        ({"text_encoder": {"num_hidden_layers": 3}}, "text_encoder: the weights do not fit"),
+        ({"text_encoder": {"num_hidden_layers": 3}}, "The weights do not fit CLIPTextModel: 16 of its 52"),
     )):  # fmt: skip
         small.write_folder(tmp_path / str(number), **changes)
         with pytest.raises(UserError, match=said):
@@ -367,8 +369,10 @@ def test_an_autoencoder_draws_from_the_normal_distribution_of_your_images(monkey
     assert torch.allclose(mean, by_hand, atol=1e-5)
     z = model.latent(range(20_000), 0, sampling)
     true = torch.cov(mean.T) + torch.diag(log_var.exp().mean(0))
+    kept = model.directions @ model.directions.T + torch.diag(model.rest**2)
+    assert torch.allclose(kept, true, atol=1e-5)
     error = (torch.cov(z.T) - true).norm() / true.norm()
-    assert error < 0.03 and torch.allclose(z.mean(0), mean.mean(0), atol=0.05)
+    assert error < 0.1 and torch.allclose(z.mean(0), mean.mean(0), atol=0.05)
     few = small.made(autoencoder.AUTOENCODER, small.VAE, 1)
     spec = brought.spec_of(digits)
     other = autoencoder.FittedAutoencoder(autoencoder.Codec(few, small.VAE, spec), spec)
