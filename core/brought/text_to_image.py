@@ -38,7 +38,7 @@ from core.tensors import Ids, Images, fingerprint, noise
 from core.text import TextEncoder, TextShape, Tokens
 from core.text.encoder import ACTIVATIONS
 from core.text.tokens import END, read_merges, read_vocabulary
-from core.weights import Package, component
+from core.weights import Package, component, lora
 from core.weights.architecture import Architecture
 
 _told = Cache[Tensor](64)  # vectors of texts, of all models
@@ -130,6 +130,16 @@ TEXT_ENCODER = Architecture(
 )  # fmt: skip
 # by their folders, with a slash
 PARTS = {"unet/": UNET, "vae/": AUTOENCODER, "text_encoder/": TEXT_ENCODER}
+_CALLED = {  # by the programs that write LoRA
+    "unet": ("unet", "lora_unet", ""),
+    "text_encoder": (
+        "text_encoder.text_model",
+        "text_encoder",
+        "lora_te_text_model",
+        "lora_te1_text_model",
+        "text_model",
+    ),
+}
 SCHEDULER = "scheduler/scheduler_config.json"
 
 
@@ -138,6 +148,13 @@ class TextToImageConfig(Config):
 
     prompt: str = knob(
         "", "What it draws where no other text is given: a text; empty leaves that to the model."
+    )
+    strength: float = knob(
+        1.0,
+        "Strength of a LoRA (a file with lora in its name) that lies in the folder: 0 leaves it out, 1 is as trained.",
+        title="Strength of a LoRA",
+        ge=-4,
+        le=4,
     )
 
 
@@ -380,6 +397,26 @@ class TextToImage(nn.Module):
         return self.schedule.velocity(x, t, answer)
 
 
+def adapted(model: TextToImage, file: bytes, strength: float, alpha: float | None = None) -> str:
+    """Adds a LoRA to a model for good, and says what it changed.
+
+    Args:
+        model: It is changed.
+        file: Safetensors.
+        strength: What the change is multiplied by.
+        alpha: See :func:`core.weights.lora.read`.
+
+    Raises:
+        UserError: If the file is not safe or does not fit.
+    """
+    parts = {"unet": model.unet, "text_encoder": model.text}
+    changes = lora.read(file, parts, _CALLED, alpha)
+    lora.add(changes, parts, strength)
+    ranks = sorted({change.rank for change in changes})
+    of = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    return f"A LoRA of {of} changes {len(changes):,} of its layers, at strength {strength:g}."
+
+
 def _tokens(words: bytes) -> Tokens:
     read = json.loads(words)
     merges = [(first, second) for first, second in read["merges"]]
@@ -540,7 +577,12 @@ def build(
     model = TextToImage(
         nets["unet/"], codec, nets["text_encoder/"], schedule, words, config.prompt, spec
     )
+    notes = []
+    if package is not None:
+        notes += _left(package)
+        for path in package.tensors:
+            if "/" not in path and "lora" in path.casefold():
+                notes.append(adapted(model, package[path], config.strength))
     about = {"kind": "brought", "facts": {**configs, "words": len(words)}}
     about["hash"] = fingerprint(model)
-    notes = _left(package) if package is not None else ()
     return brought.opened(model, spec, classes, about, notes, TextToImageSampling)

@@ -43,7 +43,7 @@ QUALITY = (  # what the watch sees
         "Copying",
         "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
         "above what real images have, the model repeats what it saw; Evaluate tests it.",
-        lines={"copying": "nearer to training"},
+        lines={"copying": "nearer to training", "copying_real": "real held-out images"},
         position="steering",
     ),
 )
@@ -59,6 +59,9 @@ FILES = {"log.jsonl": "Records (JSON lines)"}
 PILOT = 0.3  # seconds over which a pace is measured
 RESUMES = "Resume goes on from the newest checkpoint."
 COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
+FEW = 1000  # training images of a set that a model of usual size hardly copies
+WATCHABLE = 10  # held-out images at least that quality is measured by
+COPIES = 100  # samples at least that are looked at for copies
 
 
 def curves(run: jobs.Job) -> tuple[Curve, ...]:
@@ -120,13 +123,14 @@ def augmentation(task: Task) -> dict[str, Any]:
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core import datasets
     from core.models import families
-    from core.training import TrainConfig
+    from core.training import FineTuneConfig, TrainConfig
 
     return {
         "dataset": datasets.config_of(choice["dataset"]),
         "family": families.get(choice["family"]).config,
         "augment": AugmentConfig,
         "train": TrainConfig,
+        "further": FineTuneConfig,
     }
 
 
@@ -251,6 +255,24 @@ def allow(config: dict[str, Any], family: str) -> None:
                 "Choose a run of the same family, or leave train.parent out."
             )
         train["parent"] = f"{run.id}@{step}"
+    if further := config.get("further"):
+        _allow_layers(further, train["parent"])
+
+
+def _allow_layers(further: Mapping[str, Any], parent: str) -> None:
+    """Checks that there are weights to go on from, and that their network has the layers that are to learn."""
+    if further["layers"] == "all":
+        return
+    if not parent:
+        raise UserError(
+            f"further.layers={further['layers']} says what is learned anew of a run, and this training starts from "
+            "none. Name one as train.parent (--from RUN), or leave further.layers out."
+        )
+    from core.training import FineTuneConfig
+    from core.training import further as layers
+
+    run, _ = runs.named(parent)
+    layers.able(runs.network(runs.record(run)), FineTuneConfig.of(further, "further"))
 
 
 def _allow_images(count: int) -> None:
@@ -398,6 +420,8 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     }
     if record["train"].get("parent"):
         record["parent"] = _descent(record)
+        if further := task.job.config.get("further"):
+            record["further"] = further
     (task.path / "samples").mkdir(exist_ok=True)
     fitted.keep(task.path, dataset, [fitted.named(id) for id in _before(record)])
     files.write_json(task.path / RECORD, record)
@@ -438,47 +462,100 @@ def _descent(record: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: If the weights of that run do not fit these images or settings.
     """
+    from core.tensors import fingerprint
+    from core.training import further
+
     run, step = runs.named(record["train"]["parent"])
     theirs = runs.record(run)
-    spec, other = record["spec"], theirs["spec"]
-    shapes = [str(Spec.of(source)) for source in (other, spec)]
-    if shapes[0] != shapes[1]:
+    trained = runs.trained(record)
+    spec, other = Spec.of(record["spec"]), Spec.of(theirs["spec"])
+    if (spec.medium, spec.shape) != (other.medium, other.shape) or (
+        trained.classifies and spec.classes != other.classes  # whose last layer is made for them
+    ):
         raise UserError(
-            f"{run.name} was trained on images with {shapes[0]}, and these have {shapes[1]}, "
+            f"{run.name} was trained on images with {other}, and these have {spec}, "
             "so its weights do not fit. "
             "Choose a run on images of this kind, or leave train.parent out."
+            + _prepared(spec, other)
         )
-    part = runs.trained(record).part
     pairs = {
         "dataset": [source["dataset"]["name"] for source in (theirs, record)],
         "images of the dataset": [source["dataset"]["images"] for source in (theirs, record)],
         "content of the dataset": [
             source["dataset"]["fingerprint"][:12] for source in (theirs, record)
         ],
-        "levels": [other["levels"], spec["levels"]],
+        "levels": [other.levels, spec.levels],
     }
     for where, (old, new) in {
         "train": (theirs["train"], record["train"]),
-        part: tuple(source[part].get("config", source[part]) for source in (theirs, record)),
+        trained.part: tuple(
+            source[trained.part].get("config", source[trained.part]) for source in (theirs, record)
+        ),
     }.items():
         pairs |= {f"{where}.{name}": [old.get(name), value] for name, value in new.items()}
     changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     changed.pop("train.parent", None)
-    return {"run": run.id, "name": run.name, "step": step, "changed": changed}
+    opened = runs.open_model(run, step)
+    return {
+        "run": run.id,
+        "name": run.name,
+        "step": step,
+        "digest": fingerprint(opened.model),
+        "classes": further.lineage(opened.classes, record["dataset"]["classes"]),
+        "changed": changed,
+    }
 
 
-def _weights(record: dict[str, Any]) -> dict[str, Any]:
-    """Reads the weights that a training starts from, on the processor."""
+def _prepared(spec: Spec, other: Spec) -> str:
+    """Says how images would have to be prepared for a run on others; empty where that is not all."""
+    if spec.form != "picture" or spec.medium != other.medium or spec.shape == other.shape:
+        return ""
+    colour = {1: "in grey", 3: "in colour"}.get(other.channels, f"with {other.channels} channels")
+    return f" Or import these images again at {other.size} px {colour}."
+
+
+def _inherited(record: dict[str, Any], model: Any) -> dict[str, Tensor]:
+    """Gives the weights that a training starts from as they fit its network, on the processor."""
+    from core.training import further
+
     parent = record["parent"]
-    model = runs.open_model(jobs.get(parent["run"]), parent["step"]).model
-    return {name: value.cpu() for name, value in model.state_dict().items()}
+    opened = runs.open_model(jobs.get(parent["run"]), parent["step"])
+    return further.inherited(
+        model, opened.model, opened.classes, record["dataset"]["classes"][: model.classes]
+    )
+
+
+def _chosen(record: dict[str, Any], model: Any) -> float:
+    """Lets those layers of a network learn that were chosen; gives the share of the learning rate that suits them."""
+    from core.training import FineTuneConfig, further
+
+    if "further" not in record:
+        return 1.0
+    config = FineTuneConfig.of(record["further"], "further")
+    usual = runs.sampling(record["family"]["name"])()
+    further.choose(model, config, usual, record["train"]["seed"])
+    return config.share
+
+
+def few(train: int, valid: int) -> str:
+    """Says what to know of a training on so few images; empty for what is enough."""
+    if train >= FEW:
+        return ""
+    text = f"It learns from {train:,} images alone and may come to copy them. "
+    if valid < WATCHABLE:
+        return text + (
+            f"With fewer than {WATCHABLE} held-out images this cannot be watched: look at its copies on Evaluate."
+        )
+    return text + (
+        "The watch compares its samples with these and with held-out ones; train.patience ends it when they copy."
+    )
 
 
 def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
     """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
 
-    The test images are never looked at. It takes at most a tenth of the time, but always measures at the end, and
-    where ``now`` is true.
+    The test images are never looked at. It takes at most a tenth of the time, a third of it where ``now`` is true, but
+    always measures at the end.
     """
     import torch
 
@@ -489,6 +566,7 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
 
     sampling = families.get(task.config("family")["name"]).sampling()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
+    early = 0.0 if task.config("train")["parent"] else 0.02  # what it starts from is worth a look
     spaced = {
         part: evenly(dataset.splits[part], count)
         for part, count in (("train", 10_000), ("valid", n))
@@ -504,12 +582,14 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
         real["features"] = extractor.features(medium.to_model(real["valid"]))
         few = dataset.images(evenly(spaced["train"], n))
         real["floor"] = distances.sliced_wasserstein(extractor.features(few), real["features"])
+        ours, others = real["valid"].numpy()[::2], real["valid"].numpy()[1::2]
+        real["copying"] = distances.nearer_to_training(ours, real["train"].numpy(), others)
 
     def look(model: Any, seed: int, done: float, now: bool) -> dict[str, float]:
         nonlocal cost, since
-        if n < 10 or done < 0.02:
+        if n < WATCHABLE or done < early:
             return {}
-        if not now and done < 1 and time.monotonic() - since < 10 * cost:
+        if done < 1 and time.monotonic() - since < (2 if now else 10) * cost:
             return {}
         began = time.monotonic()
         if not real:
@@ -518,9 +598,10 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
             except Stopped:  # the training itself is asked to stop, which saves what there is
                 return {}
             began = time.monotonic()
-        samples = [model.sample(ids, None, seed, sampling) for ids in torch.arange(n).split(100)]
-        x = medium.items(torch.cat(samples))
-        seen = real["by"].features(medium.to_model(x))
+        count = max(n, COPIES)
+        drawn = [model.sample(ids, None, seed, sampling) for ids in torch.arange(count).split(100)]
+        x = medium.items(torch.cat(drawn))
+        seen = real["by"].features(medium.to_model(x[:n]))
         distance = distances.sliced_wasserstein(seen, real["features"])
         copies = distances.nearer_to_training(
             x.numpy(), real["train"].numpy(), real["valid"].numpy()
@@ -533,16 +614,31 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
             "copying": copies.value,
             "copying_low": copies.low,
             "copying_high": copies.high,
+            "copying_real": real["copying"].value,
+            "copying_real_high": real["copying"].high,
         }
 
     return look
+
+
+def copies(look: Mapping[str, float]) -> bool:
+    """Tells whether samples copy more than real images do: beyond their interval, and surely more than their value.
+
+    Of a look that knows nothing of real images, whether they copy more than :data:`COPYING`.
+    """
+    if "copying_real" not in look:
+        return look["copying_low"] > COPYING
+    beyond = look["copying"] > look["copying_real_high"]
+    return beyond and look["copying_low"] > look["copying_real"]
 
 
 def _score(look: Mapping[str, float]) -> float | None:
     """Orders checkpoints, lower is better: by the distance, those that copy behind all others; None without a look."""
     if not look:
         return None
-    return look["distance"] + 1e6 * max(0.0, look["copying_low"] - COPYING)
+    if not copies(look):
+        return look["distance"]
+    return look["distance"] + 1e6 * max(1e-3, look["copying"] - look.get("copying_real", COPYING))
 
 
 def best(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -584,14 +680,15 @@ def follow(
             model.shown_through(augment.CriticChain(pipeline))
         else:
             transform = augment.training(pipeline)
-    trainer = Trainer(model, dataset, config, device(training=True), transform)
     run = jobs.get(task.job.id)
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
+    if state is None and (first is not None or "parent" in record):
+        first = first or partial(_inherited, record, model)
+        model.load_state_dict(agreed(first() if task.lead else None))
+    pace = _chosen(record, model)
+    trainer = Trainer(model, dataset, config, device(training=True), transform, pace=pace)
     if state is not None:
         trainer.restore(state)
-    elif first is not None or "parent" in record:
-        first = first or partial(_weights, record)
-        trainer.start_from(agreed(first() if task.lead else None))
     if task.lead:
         runs.cut(run, trainer.step)
     begun = min(trainer.step * trainer.batch, config.images)
@@ -610,6 +707,12 @@ def follow(
             )
             known = note and any(r.get("warning") == note for r in files.Log(task.path).read()[0])
             warnings += [note] if note and not known else []
+    if (
+        "further" in record
+        and state is None
+        and (note := few(len(trainer.train), len(trainer.valid)))
+    ):
+        warnings += [note]
     if config.patience and trainer.whole is not None:
         warnings += [
             "It learns in stages, and each has its span, so that it cannot end early: train.patience is not followed."
@@ -618,7 +721,8 @@ def follow(
         yield {"step": trainer.step, "warning": warning}
     saved = time.monotonic()
     task.say("", begun, config.images)
-    watched = task.lead and sheet is not None and config.watch and config.images >= WATCHED
+    long = config.images >= WATCHED or config.patience > 0
+    watched = task.lead and sheet is not None and config.watch and long
     watch = _watch(task, dataset) if watched else None
 
     def publish(progress: Progress, stopped: bool) -> dict[str, float]:
@@ -628,7 +732,7 @@ def follow(
         values = dict(trainer.held_out(published))
         if sheet is not None and (progress.publish or stopped):
             sheet(published, progress.step, progress.images)
-        # to stop early needs a measure at each moment to publish
+        # to stop early needs a measure at most moments to publish
         now = progress.publish and config.patience > 0
         look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
         # a generative model's own loss does not tell how good its samples are
@@ -650,8 +754,10 @@ def follow(
             if progress.publish or reason or time.monotonic() - saved > 60:
                 with alone():  # the other processes wait for this one in the next step
                     values |= publish(progress, bool(reason))
-                if progress.publish and trainer.whole is None:
-                    enough = _enough(task, record, config.patience * progress.steps, progress.step)
+                seen = "distance" in values or watch is None
+                if progress.publish and seen and config.patience and trainer.whole is None:
+                    patience = config.patience * progress.steps
+                    enough = _enough(task, record, patience, progress.step, values)
         reason, enough = agreed((reason, enough))
         ends = progress.step == progress.steps
         peak = machine.peak_mb()
@@ -681,11 +787,29 @@ def follow(
             return
 
 
-def _enough(task: Task, record: dict[str, Any], patience: float, step: int) -> str:
-    """Tells that the held-out quality has not been better for so many steps; empty to go on, and without patience."""
+def _enough(
+    task: Task,
+    record: dict[str, Any],
+    patience: float,
+    step: int,
+    values: Mapping[str, Any],
+) -> str:
+    """Tells that a training has gone far enough; empty to go on.
+
+    It has when the held-out quality has not been better for ``patience`` steps, or when samples copy more than real
+    images do at two looks in a row: one may be chance.
+    """
     best = runs.best_step(task.path / "checkpoints")
-    if not patience or best is None:
+    if best is None:
         return ""
+    if values.keys() >= {"copying", "copying_low"} and copies(values):
+        looks = [r for r in files.Log(task.path).read()[0] if "copying_low" in r]
+        if looks and copies(looks[-1]):
+            real = values.get("copying_real", COPYING)
+            return (
+                f"Ended early: samples copy more than real images do ({values['copying']:.2f}, real ones {real:.2f}; "
+                f"0.5 is none). The checkpoint of step {best} is the one that pages open."
+            )
     begun = max((extension["step"] for extension in record.get("extended", [])), default=0)
     if step - max(best, begun) < patience:
         return ""
@@ -747,13 +871,16 @@ def lengthened(id: str, images: int) -> str:
     back = sum({"warning", "images"} <= line.keys() for line in files.Log(job.path).read()[0])
     old, new = (math.ceil(n / train["batch"]) for n in (train["images"], images))
     config = training.TrainConfig.of(train, "train")
+    share = 1.0
+    if "further" in record and not train["lr"]:
+        share = training.FineTuneConfig.of(record["further"], "further").share
     return training.lengthened(
         config,
         runs.draft(record).groups,
         saved[-1],
         max(old, saved[-1]),
         max(new, saved[-1] + 1),
-        0.5**back,
+        share * 0.5**back,
     )
 
 

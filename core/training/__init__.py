@@ -6,5 +6,6 @@ generator of that step, so that a resumed run ends where an uninterrupted one wo
 
 from core.training.batches import Transform, spec_of
 from core.training.config import TrainConfig, batch_of, lengthened, publish_steps
+from core.training.further import FineTuneConfig
 from core.training.loop import CURVES, Progress, Trainer
 from core.training.update import Update

@@ -87,7 +87,8 @@ class TrainConfig(Config):
     )
     patience: float = knob(
         0.0,
-        "Ends the training when the held-out quality has not been better for this share of it; 0 goes on to the end.",
+        "Ends the training when the held-out quality has not been better for this share of it, or when samples copy "
+        "more than real images do; 0 goes on to the end.",
         title="Early stop",
         ge=0,
         le=1,

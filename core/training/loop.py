@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.models import ADAPT_EVERY, Adapts, Curve, Eases, Fits, Trainable, Validates
+from core.models import (
+    ADAPT_EVERY,
+    Adapts,
+    Curve,
+    Eases,
+    Fits,
+    Renders,
+    Trainable,
+    Validates,
+)
 from core.tensors import (
     Batch,
     Group,
@@ -28,6 +37,7 @@ from core.tensors import (
 )
 from core.training.batches import Split, Transform
 from core.training.config import TrainConfig, batch_of, publish_steps, rate
+from core.training.further import merged
 from core.training.guard import (
     ROLLBACKS,
     Checks,
@@ -97,12 +107,13 @@ class Trainer:
     """Trains a network on a dataset.
 
     Args:
-        model: The network; it is moved to ``device``.
+        model: The network; it is moved to ``device``. Weights that need no gradient stay as they are.
         dataset: Its ``train`` part is trained on, held-out values come from ``valid``; ``test`` is never read.
         config: Of the loop.
         device: Where to train.
         transform: Augments a batch, from items in [0, 1] to the same; draws from the step's generator only.
         update: How a step comes by its gradient; the loss's own, averaged over several processes, if left out.
+        pace: Factor of the learning rate that the network advises.
     """
 
     def __init__(
@@ -113,14 +124,21 @@ class Trainer:
         device: torch.device,
         transform: Transform | None = None,
         update: Update | None = None,
+        pace: float = 1.0,
     ) -> None:
         assert isinstance(model, nn.Module)
         gpu, self.layout = device.type == "cuda", _layout(device)
         self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
-        self.train = Split(dataset, "train", device)
-        self.valid = Split(dataset, "valid", device, limit=2000)
-        self.groups: dict[str, Group] = {group.name: group for group in model.groups()}
+        told = isinstance(model, Renders) and model.told > 0
+        if told and transform is not None:
+            raise UserError(
+                "An augmentation changes the images and not their pairs, of which this network learns, so that the two "
+                "would not fit together any more. Leave augment.pipeline out, or train a network that is told no pair."
+            )
+        self.train = Split(dataset, "train", device, told=told)
+        self.valid = Split(dataset, "valid", device, limit=2000, told=told)
+        self.groups = {group.name: _moving(group, pace) for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.batch = batch_of(model, config)
@@ -179,6 +197,9 @@ class Trainer:
         self, split: Split, count: int, generator: torch.Generator
     ) -> tuple[Batch, Tensor | None]:
         """Draws what the model sees of transformed items, with their labels."""
+        if split.pair is not None:
+            x, y = split.at(split.chosen(count, generator))
+            return x.contiguous(memory_format=self.layout), y
         x, y = split.draw(count, generator)
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
@@ -383,23 +404,6 @@ class Trainer:
         self._ease()
         self.good = copied(state)
 
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Takes over the weights and buffers of another training.
-
-        Raises:
-            UserError: If they do not fit this network.
-        """
-        for model in (self.model, self.averaged):
-            try:
-                model.load_state_dict(weights)
-            except RuntimeError as error:
-                first = str(error).splitlines()[-1].strip()
-                raise UserError(
-                    f"The weights of the parent do not fit this network: {first} "
-                    "Give the family the settings of the parent, or leave train.parent out."
-                ) from None
-        self.good = copied(self.state())
-
     def _ease(self) -> None:
         """Halves what makes a training wild, once for each roll-back: the learning rate, and the model's penalties."""
         self.ease = 0.5**self.rollbacks
@@ -415,7 +419,13 @@ class Trainer:
 
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
-        model = copy.deepcopy(self.averaged)
+        model = merged(copy.deepcopy(self.averaged))
+        if isinstance(model, Renders):
+            # those of held-out images: made of what it has learned from, its samples would be copies
+            of = self.valid if len(self.valid) else self.train
+            pick = torch.linspace(0, len(of) - 1, min(len(of), 1000), device=self.device).long()
+            with alone():
+                model.keep(of.at(pick)[0])
         if isinstance(model, Fits):
             # an early look is only a look: it is fitted to fewer images
             few = min(len(self.train), max(512, min(4096, self.step * self.batch // 8)))
@@ -437,6 +447,12 @@ class Trainer:
             for name, value in part.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(index) / len(self.valid)
         return sums
+
+
+def _moving(group: Group, pace: float) -> Group:
+    """Gives a group with those of its parameters that are to move, at a share of its learning rate."""
+    moving = [param for param in group.params if param.requires_grad]
+    return replace(group, params=moving, lr=pace * group.lr)
 
 
 def _layout(device: torch.device) -> torch.memory_format:

@@ -67,15 +67,27 @@ class Change:
         return (self.alpha / self.rank * product).view(*shape)
 
 
+def holds(file: bytes) -> bool:
+    """Tells by the names of its tensors whether a file holds such changes."""
+    try:
+        return any("lora" in name for name in look(file).parts)
+    except UserError:
+        return False
+
+
 def read(
-    file: bytes, parts: Mapping[str, nn.Module], names: Mapping[str, Sequence[str]]
+    file: bytes,
+    parts: Mapping[str, nn.Module],
+    names: Mapping[str, Sequence[str]],
+    alpha: float | None = None,
 ) -> list[Change]:
     """Reads the changes that a file holds for networks.
 
     Args:
         file: Safetensors in the names of diffusers, peft or kohya.
         parts: The networks by their names here.
-        names: What programs call each of them, such as ``unet`` and ``lora_unet``.
+        names: What programs call each of them, such as ``unet`` and ``lora_unet``; empty for no name at all.
+        alpha: Where neither a layer nor the notes of the file say one; None takes the rank.
 
     Raises:
         UserError: If the file is not safe, a name fits no layer, or a factor is missing or of another shape.
@@ -89,7 +101,7 @@ def read(
     for part, known in layers.items():
         for layer in known:
             for prefix in names[part]:
-                where[f"{prefix}.{layer}"] = part, layer
+                where[f"{prefix}.{layer}" if prefix else layer] = part, layer
                 where[f"{prefix}_{layer.replace('.', '_')}"] = part, layer
     found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for key in contents.parts:
@@ -120,7 +132,7 @@ def read(
             layer,
             layers[part][layer],
             {kind: tensors[key] for kind, key in keys.items()},
-            next((alphas[name] for name in names[part] if name in alphas), None),
+            next((alphas[name] for name in names[part] if name in alphas), alpha),
         )
         for (part, layer), keys in found.items()
     ]

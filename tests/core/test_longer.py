@@ -302,11 +302,9 @@ def test_weights_that_do_not_fit_are_refused_with_a_reason(here):
     parent = here(images=64, name="Narrow", **SMALL)
     child = here(images=64, **{**SMALL, "family.width": 32, "train.parent": parent.id})
     assert child.status == "failed"
-    assert child.message.startswith(
-        "The weights of the parent do not fit this network: size mismatch"
-    )
-    assert child.message.endswith(
-        "Give the family the settings of the parent, or leave train.parent out."
+    assert child.message == (
+        "The weights of the parent do not fit this network: of encoder.1.first.weight it has 16 × 64, and 32 × 64 is "
+        "needed. Give the family the settings of the parent, or leave train.parent out."
     )
     rng = np.random.default_rng(0)
     splits = {"train": np.arange(40), "valid": np.arange(40, 50), "test": np.arange(50, 60)}
@@ -318,7 +316,8 @@ def test_weights_that_do_not_fit_are_refused_with_a_reason(here):
     assert jobs.get(job.id).message == (
         "Narrow was trained on images with 1 channel(s) of 8 px in 10 classes, and these have "
         "3 channel(s) of 8 px in 0 classes, so its weights do not fit. "
-        "Choose a run on images of this kind, or leave train.parent out."
+        "Choose a run on images of this kind, or leave train.parent out. "
+        "Or import these images again at 8 px in grey."
     )
 
 

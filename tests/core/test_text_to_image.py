@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -328,6 +329,49 @@ def test_a_folder_is_known_by_its_content_and_becomes_a_run_that_draws_the_same(
         again.model.sample(range(3), None, 0, sampling),
         opened.model.sample(range(3), None, 0, said),
     )
+
+
+def test_a_lora_on_top_of_a_run_is_a_run_of_its_own_that_outlives_it(tiny, tmp_path):
+    package, _, opened = tiny
+    digits = datasets.load("digits")
+    base = brought.keep("Base", package, {"prompt": "cat"}, digits)
+    torch.manual_seed(0)
+    down, up = torch.randn(2, 16), torch.randn(16, 2)
+    layer = "lora_te_text_model_encoder_layers_1_self_attn_q_proj"
+    file = {
+        "lora_unet_attn_to_k.lora_down.weight": down,
+        "lora_unet_attn_to_k.lora_up.weight": up,
+        f"{layer}.lora_down.weight": down * 2,
+        f"{layer}.lora_up.weight": up,
+    }
+    alone = Package.alone(save(file), "style.safetensors")
+    assert brought.origin_of(alone).name == "lora"
+    kept = brought.keep("Style", alone, {"run": "Base", "strength": 0.5}, digits)
+    assert jobs.get(kept.id).status == "finished", jobs.get(kept.id).message
+    record = runs.record(jobs.get(kept.id))
+    assert "A LoRA of rank 2 changes 2 of its layers, at strength 0.5." in record["notes"]
+    assert record["brought"]["facts"]["from"]["run"] == base.id
+    jobs.delete(base.id)
+    model = runs.open_model(jobs.get(kept.id)).model
+    before = opened.model.unet.attn["to_k"].weight
+    assert torch.allclose(model.unet.attn["to_k"].weight, before + 0.5 * up @ down, atol=1e-5)
+    assert model.texts(TextToImageSampling()) == ("cat",)
+    for values, said in (
+        ({}, r"A LoRA is nothing by itself.* Name the run"),
+        ({"run": "shipped-digits-gan"}, "There is no"),
+    ):
+        failed = jobs.get(brought.keep("No", alone, values, digits).id)
+        assert failed.status == "failed" and re.search(said, failed.message)
+    # in the folder itself it is added, too
+    (tmp_path / "sd" / "my-lora.safetensors").write_bytes(save(file))
+    both = text_to_image.build(
+        text_to_image.TextToImageConfig(strength=0.5),
+        brought.read(tmp_path / "sd"),
+        opened.spec,
+        (),
+        None,
+    )
+    assert torch.equal(both.model.unet.attn["to_k"].weight, model.unet.attn["to_k"].weight)
 
 
 def test_parts_that_do_not_belong_together_are_refused_before_they_are_built(monkeypatch, tmp_path):
