@@ -122,11 +122,16 @@ def made(architecture: Any, config: Mapping[str, Any], seed: int) -> nn.Module:
     return architecture.make()(**values)
 
 
+def write_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
+    """Writes tensors."""
+    save_file({name: value.contiguous() for name, value in state.items()}, file)
+
+
 def write_part(folder: Path, net: nn.Module, config: Mapping[str, Any], prefix: str = "") -> None:
     """Writes a network and its config, as its library does."""
     folder.mkdir(parents=True)
-    tensors = {prefix + name: value.contiguous() for name, value in net.state_dict().items()}
-    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    tensors = {prefix + name: value for name, value in net.state_dict().items()}
+    write_tensors(folder / "diffusion_pytorch_model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 

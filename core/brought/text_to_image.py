@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from core import brought
 from core.brought import Seen, origins
 from core.brought.autoencoder import AUTOENCODER, TOGETHER, Codec, latent_shape
-from core.brought.diffusers import ladder, read_schedule
+from core.brought.diffusers import FLOWS, ladder, read_schedule
 from core.catalog import Config, UserError, knob, optional
 from core.ground.cache import Cache
 from core.models import Spec
@@ -477,7 +477,7 @@ def _configs(package: Package) -> dict[str, dict[str, Any]]:
             )
     configs = {folder: architecture.read(package, folder) for folder, architecture in PARTS.items()}
     configs[SCHEDULER] = read_schedule(package.json(SCHEDULER), SCHEDULER)
-    if configs[SCHEDULER]["flow"]:
+    if configs[SCHEDULER]["name"] in FLOWS:
         raise UserError(
             f"{SCHEDULER} describes flow matching, and a U-Net that a text steers is read with levels of noise alone. "
             "Bring one that was taught as Stable Diffusion 1 and 2 were."

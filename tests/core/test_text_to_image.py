@@ -342,7 +342,7 @@ def test_a_lora_on_top_of_a_run_is_a_run_of_its_own_that_outlives_it(tiny, tmp_p
         "lora_unet_attn_to_k.lora_down.weight": down,
         "lora_unet_attn_to_k.lora_up.weight": up,
         f"{layer}.lora_down.weight": down * 2,
-        f"{layer}.lora_up.weight": up,
+        f"{layer}.lora_up.weight": up * 2,
     }
     alone = Package.alone(save(file), "style.safetensors")
     assert brought.origin_of(alone).name == "lora"
