@@ -252,6 +252,7 @@ def _note(record: Mapping[str, Any]) -> str:
     note=_note,
     knows=_knows,
     see=_see,
+    fits=True,
 )
 def build(
     config: AutoencoderConfig,

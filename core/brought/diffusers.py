@@ -88,7 +88,7 @@ class DiffusersConfig(Config):
         "Names of the classes that the network listens to, in the order of its numbers, with commas; empty takes those "
         "of the dataset in their order.",
     )
-    noise: Literal["as written", "linear", "cosine", "flow"] = knob(
+    noise: Literal["as written", "linear", "cosine", "straight"] = knob(
         "as written",
         "How much noise there was at each step of its training; as written reads its scheduler_config.json.",
         title="Levels of noise",
@@ -96,7 +96,7 @@ class DiffusersConfig(Config):
     )
     prediction: Literal["as written", "epsilon", "v_prediction", "sample"] = knob(
         "as written",
-        "What the network says of a noisy image: its noise (epsilon), the clean image (sample), or both (v_prediction).",
+        "What the network says of a noisy image: its noise (epsilon), the clean one (sample), or both (v_prediction).",
         advanced=True,
     )
 
@@ -136,7 +136,9 @@ def _see(package: Package) -> Seen:
             "Nothing says how it was taught (no scheduler_config.json): choose its levels of noise and its prediction."
         )
     if classes and not names:
-        notes.append(f"It listens to {classes:,} class{'es' * (classes != 1)}, and says no names of them.")
+        notes.append(
+            f"It listens to {classes:,} class{'es' * (classes != 1)}, and says no names of them."
+        )
     return Seen(
         title=f"{NETWORK} of diffusers",
         parameters=sum(weight.numel() for weight in bare.parameters()),
@@ -204,10 +206,10 @@ class Denoiser(Diffusion):
 
     def __init__(self, net: nn.Module, facts: Mapping[str, Any], spec: Spec) -> None:
         nn.Module.__init__(self)
-        self.config, self.spec, self.shape = DiffusionConfig(objective="flow"), spec, spec.shape
+        self.config, self.spec, self.shape = DiffusionConfig(), spec, spec.shape
         self.dim, self.batch, self.lr = math.prod(self.shape), 64, 1e-4
         self.net, self.taught = net, facts["scheduler"]
-        self.predicts, self.flow = self.taught["prediction"], self.taught["flow"]
+        self.predicts, self.flow = self.taught["prediction"], self.taught["straight"]
         self.range = float(self.taught["range"])
         order, null, own = facts["order"], facts["null"], facts["net"].get("num_class_embeds") or 0
         self.classes = len(order)
@@ -256,13 +258,19 @@ class Denoiser(Diffusion):
             state = x
         else:
             bounded = t.clamp(1e-6, 1 - 1e-6)
-            level = (bounded.log() - (-bounded).log1p()).clamp(self.levels[-1], self.levels[0])  # (N,)
+            level = (bounded.log() - (-bounded).log1p()).clamp(
+                self.levels[-1], self.levels[0]
+            )  # (N,)
             step = _between(self.levels, level)
             signal, spread = (wide(torch.sigmoid(side * 2 * level).sqrt(), x) for side in (1, -1))
             state = x * (signal + spread)
         labels = self._labels(y, keep, len(x)) if self.classes else None
         out = self.net(state, step, class_labels=labels).sample
-        return out[:, : x.shape[1]].to(x.dtype), signal, spread  # of two halves the second is a variance
+        return (
+            out[:, : x.shape[1]].to(x.dtype),
+            signal,
+            spread,
+        )  # of two halves the second is a variance
 
     def _labels(self, y: Tensor | None, keep: Tensor | None, count: int) -> Tensor:
         """Gives the shares of the network's own classes, (N, K')."""
@@ -303,7 +311,7 @@ def ladder(taught: Mapping[str, Any]) -> Tensor:
     Raises:
         UserError: If the noise does not grow from step to step.
     """
-    if taught["flow"]:
+    if taught["straight"]:
         return torch.zeros(2, dtype=torch.float64)
     steps, kind = taught["steps"], taught["schedule"]
     first, last = taught["beta_start"], taught["beta_end"]
@@ -362,7 +370,8 @@ def _facts(
     if not scheduler:
         raise UserError(
             f"{package.name!r} has no scheduler_config.json, so nobody knows how it was taught. Choose its levels of "
-            "noise (noise=linear, cosine or flow) and what it predicts (prediction=epsilon, v_prediction or sample)."
+            "noise (noise=linear, cosine or flow matching) and what it predicts (prediction=epsilon, v_prediction or "
+            "sample)."
         )
     channels, size = net.get("in_channels", 3), net.get("sample_size")
     size = _square(size) if size else spec.shape[-1]
@@ -398,7 +407,7 @@ def _read(package: Package, config: DiffusersConfig) -> tuple[dict[str, Any], di
     if config.noise != "as written":
         cosine = config.noise == "cosine"
         scheduler = read_schedule({
-            "_class_name": FLOWS[0] if config.noise == "flow" else LADDERS[0],
+            "_class_name": FLOWS[0] if config.noise == "flow matching" else LADDERS[0],
             "beta_schedule": "squaredcos_cap_v2" if cosine else "linear",
         }, "the parameter noise")  # fmt: skip
     if scheduler and config.prediction != "as written":
@@ -418,7 +427,12 @@ def _allow_pipeline(index: Mapping[str, Any]) -> None:
         if part.startswith("_") or made is None:
             continue
         allowed = {"unet": (NETWORK,), "scheduler": (*LADDERS, *FLOWS)}.get(part, ())
-        if not isinstance(made, list) or len(made) != 2 or made[0] != "diffusers" or made[1] not in allowed:
+        if (
+            not isinstance(made, list)
+            or len(made) != 2
+            or made[0] != "diffusers"
+            or made[1] not in allowed
+        ):
             raise UserError(
                 f"model_index.json asks for {part[:40]!r} made by {str(made)[:80]!r}. Allowed are a unet, a "
                 f"{NETWORK} of diffusers, and a scheduler of diffusers. Nothing else of a folder is made."
@@ -437,7 +451,11 @@ def read_schedule(said: Mapping[str, Any], path: str) -> dict[str, Any]:
     def number(key: str, usual: float) -> float:
         value = said.get(key, usual)
         low, high = _NUMBERS[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
             raise UserError(
                 f"{path} has {key}={value!r:.60}, and numbers from {low:g} to {high:g} are allowed. {component.ASIS}"
             )
@@ -456,12 +474,14 @@ def read_schedule(said: Mapping[str, Any], path: str) -> dict[str, Any]:
         or not 2 <= len(betas) <= 100_000
         or not all(isinstance(beta, float) and 0 < beta < 1 for beta in betas)
     ):
-        raise UserError(f"{path} has trained_betas that are no numbers between 0 and 1. {component.ASIS}")
+        raise UserError(
+            f"{path} has trained_betas that are no numbers between 0 and 1. {component.ASIS}"
+        )
     steps = int(number("num_train_timesteps", 1000))
     # what is cut for latents is cut far outside of what a pixel can be
     taught = {
         "name": name,
-        "flow": name in FLOWS,
+        "straight": name in FLOWS,
         "steps": len(betas) if betas else steps,
         "schedule": choice("beta_schedule", "linear", _SCHEDULES),
         "beta_start": number("beta_start", 0.0001),
@@ -479,7 +499,7 @@ def _said(taught: Mapping[str, Any]) -> str:
     """Says how a network was taught."""
     if not taught:
         return "not said how it was taught"
-    if taught["flow"]:
+    if taught["straight"]:
         return f"taught by flow matching ({taught['name']})"
     what = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "the velocity v"}
     return (
@@ -517,8 +537,8 @@ def _order(
         names = list(classes)
     if not names or len(names) not in (count, count - 1):
         raise UserError(
-            f"The network listens to {count:,} class{'es' * (count != 1)}, and {len(names or classes)} names are known. "
-            "Write the names of its classes in the order of its numbers: classes=cat,dog."
+            f"The network listens to {count:,} class{'es' * (count != 1)}, and {len(names or classes)} names are "
+            "known. Write the names of its classes in the order of its numbers: classes=cat,dog."
         )
     folded = {name.casefold(): number for number, name in enumerate(names)}
     if strange := [name for name in classes if name.casefold() not in folded]:

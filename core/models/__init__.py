@@ -21,7 +21,7 @@ This module names torch only for the type checker, so that listing the families 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -364,6 +364,34 @@ class Purifies(Protocol):
             noise: Share of the way to noise, above 0 and below 1.
             steps: Of the way back.
             generator: The source of the noise, on the device of ``x``.
+        """
+        ...
+
+
+@runtime_checkable
+class Repairs(Protocol):
+    """A model that fills in what is not known of an item, in a way of its own."""
+
+    def repair(
+        self,
+        x: Tensor,
+        part: Callable[[Tensor], Tensor],
+        ids: Ids,
+        y: Tensor | None,
+        seed: int,
+        sampling: Config,
+        quick: bool = False,
+    ) -> Iterator[Tensor]:
+        """Yields fills (N, …) in [0, 1] as they are expected after every step; the last ones are the result.
+
+        Args:
+            x: The item, (1, …) in [0, 1], or one for each fill, (N, …); only the known part counts.
+            part: Gives the known part of items (N, …), an orthogonal projection: linear, and twice is as good as once.
+            ids: One number per fill, which depends on its id and the seed, never on the batch.
+            y: Labels (N,); None where nobody says of which class the item is.
+            seed: Of the fills.
+            sampling: The family's sampling config.
+            quick: Gives a preview, in a small part of the time.
         """
         ...
 
