@@ -112,13 +112,19 @@ class Codec(nn.Module):
         return net.decoder(z).add(1).div(2).clamp(0, 1)
 
 
+def reduction(config: Mapping[str, Any]) -> int:
+    """Tells how many times smaller a latent is than its picture."""
+    widths = config.get("block_out_channels", [64])
+    return 2 ** ((len(widths) if isinstance(widths, list) else 1) - 1)
+
+
 def latent_shape(config: Mapping[str, Any], spec: Spec) -> tuple[int, int, int]:
     """Gives the shape of the latent of a picture, (c, h, w).
 
     Raises:
         UserError: If the network makes other pictures than those of the spec.
     """
-    factor = 2 ** (len(config.get("block_out_channels", [64])) - 1)
+    factor = reduction(config)
     channels = config.get("in_channels", 3), config.get("out_channels", 3)
     if spec.form != "picture" or channels != (spec.channels, spec.channels):
         raise UserError(
@@ -228,14 +234,16 @@ def _knows(package: Package) -> bool:
 
 def _see(package: Package) -> Seen:
     config = AUTOENCODER.read(package)
-    size = config.get("sample_size", 32)
-    side = size if isinstance(size, int) else 0
+    factor = reduction(config)
     return Seen(
         "AutoencoderKL (diffusers)",
         AUTOENCODER.count(config),
-        (config.get("out_channels", 3), side, side) if side else (),
         sampler="a normal distribution that is fitted to the latents of your images",
-        notes=("It has no prior: its samples are no better than that distribution.",),
+        notes=(
+            "It has no prior: its samples are no better than that distribution.",
+            f"It takes pictures of {config.get('in_channels', 3)} channels, of any side that is a multiple of "
+            f"{factor} px.",
+        ),
     )
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from core import brought
 from core.brought import Seen, origins
-from core.brought.autoencoder import AUTOENCODER, TOGETHER, Codec, latent_shape
+from core.brought.autoencoder import AUTOENCODER, TOGETHER, Codec, latent_shape, reduction
 from core.brought.diffusers import FLOWS, ladder, read_schedule
 from core.catalog import Config, UserError, knob, optional
 from core.ground.cache import Cache
@@ -500,13 +500,18 @@ def _configs(package: Package) -> dict[str, dict[str, Any]]:
     return configs
 
 
+def _halvings(unet: Mapping[str, Any]) -> int:
+    """Tells how many times smaller the smallest grid of a U-Net is."""
+    return 2 ** (len(unet.get("block_out_channels", [0] * 4)) - 1)
+
+
 def _allow_sides(unet: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
     """Refuses pictures whose latents the U-Net cannot make smaller as often as it does.
 
     Raises:
         UserError: If the side of a latent is no multiple.
     """
-    factor = 2 ** (len(unet.get("block_out_channels", [0] * 4)) - 1)
+    factor = _halvings(unet)
     if shape[-1] % factor:
         raise UserError(
             f"The U-Net makes its latents {factor} times smaller, and those of the dataset's pictures have a side of "
@@ -522,14 +527,20 @@ def _see(package: Package) -> Seen:
     configs = _configs(package)
     parameters = sum(architecture.count(configs[folder]) for folder, architecture in PARTS.items())
     coder, size = configs["vae/"], configs["unet/"].get("sample_size")
-    factor = 2 ** (len(coder.get("block_out_channels", [64])) - 1)
-    side = factor * (size if isinstance(size, int) else 0)
+    factor, notes = reduction(coder), []
+    if isinstance(size, int):
+        notes.append(
+            f"It was taught on pictures of {factor * size} px; at other sizes it draws, and not as well."
+        )
+    notes.append(
+        f"It takes pictures of {coder.get('out_channels', 3)} channels, of a side that is a multiple of "
+        f"{factor * _halvings(configs['unet/'])} px."
+    )
     return Seen(
         "UNet2DConditionModel with AutoencoderKL and CLIP's text encoder (diffusers)",
         parameters,
-        (coder.get("out_channels", 3), side, side) if side else (),
         sampler="DDIM's steps; a text says what is drawn",
-        notes=_left(package),
+        notes=(*notes, *_left(package)),
     )
 
 
