@@ -150,6 +150,14 @@ def _facts(
         "Learned from" if images else "Brought for images as of", _data(record, images, step)
     )
     yield from _terms(record["dataset"])
+    if "terms" in record:  # it was brought, and stands under terms of its own
+        remedy = "Say it on the page Train, under Licence of the model."
+        for key, title in (
+            ("licence", "Licence of the model"),
+            ("consent", "Consent for the model"),
+        ):
+            known = str(record["terms"].get(key, "")).replace("unknown", "")
+            yield Fact(title, known or UNKNOWN, "" if known else remedy)
     trained = day(run.created)
     if seconds := run.state.get("seconds"):
         trained += f", in {duration(seconds)}" + (" until now" if run.active else "")

@@ -338,20 +338,21 @@ def image(spot: Spot) -> tuple[bytes, dict[str, float]]:
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 
-def land(spot: Spot, point: Any, name: str, **controls: Any) -> None:
-    """Lets the pad begin at a point of this model, with controls as for :func:`arrive`; call it from a callback."""
+def land(spot: Spot, point: Any, name: str, *, pressed: bool = True, **controls: Any) -> None:
+    """Lets the pad begin at a point of this model; ``pressed`` and controls as for :func:`arrive`."""
     st.session_state["latent.landed"] = {
         "run": spot.checkpoint.run,
         "point": [float(value) for value in point],
         "name": name,
     }
-    arrive(**controls)
+    arrive(pressed=pressed, **controls)
 
 
-def arrive(**controls: Any) -> None:
-    """Lets the pad begin anew, on a plane that goes through what was chosen; call it from a callback.
+def arrive(*, pressed: bool = True, **controls: Any) -> None:
+    """Lets the pad begin anew, on a plane that goes through what was chosen.
 
     Args:
+        pressed: Whether it is called from a callback, and not from what a part of the page draws.
         controls: Values of the page's controls, by what follows ``latent.`` in their keys. They are set when the
             controls are drawn: what a callback sets itself is lost when it asks for another run.
     """
@@ -359,7 +360,10 @@ def arrive(**controls: Any) -> None:
         controls = {"plane": "principal"} | controls
     st.session_state["latent.next"] = {f"latent.{name}": x for name, x in controls.items()}
     st.session_state.pop("latent.was", None)
-    st.rerun("latent.explore")
+    if pressed:
+        st.rerun("latent.explore")
+    else:  # where a part is drawn, Streamlit runs that part again or all
+        st.rerun()
 
 
 def take_next() -> None:
