@@ -33,7 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="parent",
         metavar="RUN[@STEP]",
-        help="start from the trained weights of another run, and its settings (train.parent)",
+        help="start from the trained weights of another run, and its settings (train.parent), also with another "
+        "--dataset of the same size; --set further.layers=lora says what learns",
     )
     parser.add_argument("--gpus", help="GPUs that share each batch (train.gpus)")
     parser.add_argument("--images", help="images to see (train.images)")
@@ -78,6 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
         for name, value in old.items()
         if (part := name.partition(".")[0]) in classes and choice.get(part) == chosen.get(part)
     }
+    if (
+        arguments.parent
+    ):  # with which layers and at which rate it goes on are questions of their own
+        values = {
+            name: value
+            for name, value in values.items()
+            if name != "train.lr" and not name.startswith("further.")
+        }
     if arguments.preset:
         values |= _preset(choice, arguments.preset)
     values |= given(arguments, "train", "images", "seed", "gpus", "parent")

@@ -200,6 +200,34 @@ def pace(
     return trainer.batch / took
 
 
+def continued(run: jobs.Job, dataset: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Gives what a training asks for that goes on from a run: its family's settings, and how it was trained.
+
+    How far, at which learning rate and with which layers are questions of their own. Parameters of the dataset are
+    taken over where it is the same.
+
+    Args:
+        run: What it starts from.
+        dataset: Name of the dataset that it goes on with.
+
+    Returns:
+        The choice and the dotted values of :func:`core.kinds.submit`, ``train.parent`` among them.
+    """
+    chosen, old = flat(run.config)
+    choice = {"dataset": dataset, "family": runs.family_of(run)}
+    known = parts("train", choice)
+    left = ("train.lr", "train.images", "train.patience", "train.parent")
+    values = {
+        name: value
+        for name, value in old.items()
+        if (part := name.partition(".")[0]) in known
+        and part != "further"
+        and choice.get(part) == chosen.get(part)
+        and name not in left
+    }
+    return choice, values | {"train.parent": run.id}
+
+
 def processes(config: Mapping[str, Any]) -> int:
     """Counts the processes of a training: one for each GPU that it asks for, as far as there are any."""
     wanted = config["train"].get("gpus", 1)

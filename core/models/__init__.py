@@ -87,6 +87,12 @@ families = Registry("family", Family, "core.models")
 DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
 SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds by default: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
+LAYERS = {  # what is learned anew of a run that another starts from, in words
+    "all": "all weights",
+    "last": "the last third of the layers",
+    "lora": "a low-rank change of every layer (LoRA)",
+    "embeddings": "the class embeddings alone",
+}
 
 
 @dataclass(frozen=True)

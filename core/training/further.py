@@ -21,18 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from core.catalog import Config, UserError, knob
-from core.models import GenerativeModel, Traces
+from core.models import LAYERS, GenerativeModel, Traces
 from core.nets import LabelEmbedding
 from core.tensors import noise
 
 RATES = {"all": 0.5, "last": 1.0, "lora": 1.0, "embeddings": 1.0}  # of the rate from scratch
 LAST = 3  # one of so many layers is among the last
-NAMES = {
-    "all": "all weights",
-    "last": "the last third of the layers",
-    "lora": "a low-rank change of every layer (LoRA)",
-    "embeddings": "the class embeddings alone",
-}
 
 
 class FineTuneConfig(Config):
@@ -132,8 +126,8 @@ def able(model: GenerativeModel, config: FineTuneConfig) -> None:
     """
     if config.layers not in (has := ways(model)):
         raise UserError(
-            f"further.layers={config.layers} stands for {NAMES[config.layers]}, and not every part of this network has "
-            f"them. Choose from: {', '.join(has)}."
+            f"further.layers={config.layers} stands for {LAYERS[config.layers]}, and not every part of this network "
+            f"has them. Choose from: {', '.join(has)}."
         )
 
 

@@ -8,6 +8,7 @@ from core import jobs, runs
 from core.catalog import UserError
 from core.kinds.train import trainers
 from pages.parts import shell
+from pages.parts.train import further
 from pages.parts.train.form import go_on_from, take_over
 
 
@@ -24,7 +25,9 @@ def draw(run: jobs.Job) -> None:
                 args=(run.id,),
                 help="Fills the form with them, to change something and train again.",
             )
-        if trains and runs.checkpoints(run):
+        if runs.checkpoints(run) and runs.generates(run):
+            further.button(run)
+        elif trains and runs.checkpoints(run):
             st.button(
                 "Start from it",
                 icon=":material/fork_right:",
