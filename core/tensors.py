@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, pad
 
 from core.catalog import UserError
 from core.ground.settings import settings
@@ -234,6 +234,18 @@ def to_bytes(x: Tensor, levels: int = 256) -> np.ndarray:
     """Turns images in [0, 1] into uint8 0 … levels-1 in memory; values outside are clipped, nan becomes 0."""
     x = x.detach().nan_to_num(0.0).clamp(0, 1).mul(levels - 1)
     return x.round().to(torch.uint8).cpu().numpy()
+
+
+def edges(x: Images) -> Tensor:
+    """Gives how strong the edges of the brightness are, (N, 1, H, W) in [0, 1]; 1 where black meets white.
+
+    References:
+        Sobel and Feldman, 1968, A 3x3 isotropic gradient operator for image processing
+    """
+    grey = pad(luminance(x), (1, 1, 1, 1), mode="replicate")
+    slope = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=x.device) / 4
+    along = conv2d(grey, torch.stack([slope, slope.T])[:, None])  # (N, 2, H, W)
+    return along.square().sum(1, keepdim=True).sqrt().clamp(0, 1)
 
 
 def coarse(x: Tensor) -> Tensor:

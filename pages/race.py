@@ -79,7 +79,7 @@ def titles() -> dict[str, str]:
     """Names the families, in the order that gives each its colour in every race."""
     from core.models import families
 
-    return {entry.name: entry.title.partition(" (")[0] for entry in families}
+    return {e.name: e.title.partition(" (")[0] for e in families if not e.renders}
 
 
 def moments(job: jobs.Job, family: str, records: list[dict], keep: int) -> list[track.Moment]:

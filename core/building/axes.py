@@ -71,6 +71,7 @@ def real_part(dataset: Dataset) -> Dataset:
         source=dataset.source,
         terms=dataset.terms,
         group=dataset.group,
+        pair=dataset.pair and dataset.pair.at(rows),
     )
 
 

@@ -273,6 +273,7 @@ def _assembled(dataset: Dataset, splits: Mapping[str, np.ndarray], **changes: An
         "parent": dataset.parent,
         "notes": dataset.notes,
         "source": dataset.source,
+        "pair": dataset.pair,
     } | changes
     return assemble(
         given.pop("x"),
@@ -311,6 +312,12 @@ def _joined(plan: Plan, start: Dataset, mix: _Mix, moved: bool) -> Dataset:
     sentence += f", and for training {' and '.join(words)} ones" if words else ""
     out = sum(mix.refused.values())
     sentence += f"; {out:,} samples were refused." if out else "."
+    pair = start.pair
+    if pair and more:  # nobody has drawn what belongs to a new item
+        pair, sentence = (
+            None,
+            f"{sentence} The second images ({pair.name}) are left out, because the new ones have none.",
+        )
     train = np.concatenate([start.splits["train"], np.arange(count, count + more)])
     return _assembled(
         start,
@@ -319,6 +326,7 @@ def _joined(plan: Plan, start: Dataset, mix: _Mix, moved: bool) -> Dataset:
         y=None if start.y is None else np.concatenate([start.y, *mix.y]),
         attributes=attributes,
         parent=plan.fingerprint,
+        pair=pair,
         notes=(*start.notes, sentence, *mix.notes),
         source={
             **start.source,

@@ -134,7 +134,7 @@ def _corrupted(dataset: Dataset, config: DriftConfig) -> Dataset:
     )
     return assemble(
         x, dataset.y, dataset.classes, dataset.splits, medium=dataset.medium.name, levels=dataset.levels,
-        name=dataset.name,
+        name=dataset.name, pair=dataset.pair,
     )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from core import runs
-from core.catalog import UserError, parse
+from core import jobs, runs
+from core.catalog import Config, UserError, parse
 from core.commands import (
     commands,
     label_of,
@@ -18,6 +20,9 @@ from core.commands import (
     takes_values,
     write,
 )
+
+if TYPE_CHECKING:
+    from core import latent
 
 parameters = sampling_of_run
 
@@ -36,6 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--between", type=int, nargs=2, metavar=("A", "B"), help="draw the way from image A to B"
     )
     parser.add_argument("--way", choices=("slerp", "lerp"), default="slerp", help="of --between")
+    parser.add_argument(
+        "--condition",
+        metavar="FILE",
+        help="a picture that the run turns into an image, such as a sketch; or a number, of an image of the test split",
+    )
     takes_values(parser, "a sampling parameter, for example temperature=0.8")
 
 
@@ -73,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
     walks = isinstance(opened.model, Decodes)
     if arguments.between and not walks:
         raise UserError(f"{job.name} has no latent space to walk in. Leave --between out.")
+    if arguments.condition is not None and arguments.between:
+        raise UserError("--condition makes one image and --between a way. Leave one of them out.")
     if min(arguments.between or [0]) < 0:
         raise UserError(f"--between takes two image numbers from 0, got {arguments.between}.")
     assert opened.sampling is not None
@@ -84,7 +96,12 @@ def run(arguments: argparse.Namespace) -> None:
         y = torch.arange(count, device=device()) % len(opened.classes)  # (count,)
         if label is not None:
             y = torch.full_like(y, label)
-    if arguments.between:
+    error = None
+    if arguments.condition is not None:
+        rendered = _rendered(job, opened, arguments.condition, sampling, arguments.seed)
+        x, y, error = medium.from_model(torch.as_tensor(rendered.image[None])), None, rendered.error
+        arguments.n = 1
+    elif arguments.between:
         way = latent.path(
             opened.model,
             tuple(arguments.between),
@@ -114,6 +131,11 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "sampling": sampling.record(),
         **({"between": arguments.between, "way": arguments.way} if arguments.between else {}),
+        **(
+            {}
+            if arguments.condition is None
+            else {"condition": arguments.condition, "error": error}
+        ),
         **({} if label is None else {"label": label, "class": opened.classes[label]}),
         "count": arguments.n,
         "out": str(out),
@@ -133,5 +155,39 @@ def run(arguments: argparse.Namespace) -> None:
         content = sheets.png(medium.drawn(x), columns, result, mark=xmp.made_by(job.id))
     write(out, content)
     of = "" if label is None else f" of class {opened.classes[label]!r}"
-    lines = [f"Wrote {arguments.n} images{of} of {job.id}, step {opened.step}, to {out}"]
+    if arguments.condition is not None:
+        of += f" made of {arguments.condition}"
+    images = "1 image" if arguments.n == 1 else f"{arguments.n} images"
+    lines = [f"Wrote {images}{of} of {job.id}, step {opened.step}, to {out}"]
+    if error is not None:
+        lines.append(f"Mean squared error to the true image: {error:.4f}")
     show(arguments, result, lines)
+
+
+def _rendered(
+    job: jobs.Job, opened: runs.Opened, condition: str, sampling: Config, seed: int
+) -> latent.Rendered:
+    """Makes an image of a picture file, or of the second image of a test image that is named by its number."""
+    from core import latent
+
+    if not latent.renders(opened.model):
+        raise UserError(
+            f"{job.name} ({opened.family}) is told no picture. Leave --condition out, or choose a run of a family that "
+            "turns pictures into pictures."
+        )
+    dataset = latent.trained_on(job)
+    held_out = dataset.splits["test"]
+    if not condition.isdecimal():
+        try:
+            content = Path(condition).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{condition} cannot be read ({error.strerror}). Name a picture."
+            ) from None
+        return latent.drawn(opened, dataset, content, sampling, seed)
+    if len(condition) > 9 or int(condition) >= len(held_out):
+        raise UserError(
+            f"--condition must be a file, or the number of a test image from 0 to {len(held_out) - 1}, got "
+            f"{condition}. Choose another."
+        )
+    return latent.held_out(opened, dataset, int(held_out[int(condition)]), sampling, seed)

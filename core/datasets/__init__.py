@@ -29,6 +29,7 @@ from core.datasets.dataset import (
     Consent,
     Dataset,
     Preview,
+    SecondImages,
     Source,
     assemble,
     chunks,
@@ -158,12 +159,14 @@ def save(name: str, dataset: Dataset) -> Dataset:
     settings().allow_change("save a dataset")
     name = free(name)
     content = (dataset.x, dataset.y, dataset.classes, dataset.splits, dataset.levels)
-    if fingerprint(*content) != dataset.fingerprint:
+    if fingerprint(*content, dataset.pair) != dataset.fingerprint:
         raise ValueError(
             "the fingerprint does not belong to this content; build the dataset with assemble()"
         )
     if any(chunk.max() >= dataset.levels for chunk in chunks(dataset.x)):
         raise ValueError(f"x must lie in 0 … {dataset.levels - 1}")
+    if (pair := dataset.pair) and any(chunk.max() >= pair.levels for chunk in chunks(pair.x)):
+        raise ValueError(f"the pair must lie in 0 … {pair.levels - 1}")
     return _keep(name, lambda new: dataset)
 
 

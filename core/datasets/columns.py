@@ -9,7 +9,7 @@ import numpy as np
 from core.catalog import UserError, unknown
 from core.datasets.attributes import LINEAGE
 from core.datasets.attributes import unknown as unsaid
-from core.datasets.dataset import Dataset
+from core.datasets.dataset import Dataset, imported
 
 MOST_VALUES = 12  # of an attribute whose every value is a column
 
@@ -55,7 +55,9 @@ def columns(dataset: Dataset) -> Columns:
     if dataset.origin == "faces":
         from core.datasets import faces
 
-        choices = faces.NAMES
+        choices = dict(faces.NAMES)
+    for name, values in (imported(dataset.source, "values") or {}).items():
+        choices[name] = tuple(map(str, values))
     listed: list[tuple[str, np.ndarray, bool, bool]] = []  # name, values, binary, label
     if dataset.y is not None and len(dataset.classes) > 1:
         listed += [(name, dataset.y == k, True, True) for k, name in enumerate(dataset.classes)]
@@ -69,6 +71,10 @@ def columns(dataset: Dataset) -> Columns:
         if values.dtype.kind == "f":
             if np.isfinite(values).all() and values.std() > 1e-6:
                 listed.append((name, values, False, False))
+            continue
+        if values.dtype.kind == "b":
+            if values.any() and not values.all():
+                listed.append((name, values, True, False))
             continue
         kinds = np.unique(values[~unsaid(dataset.attributes or {}, name)])
         if not len(kinds):

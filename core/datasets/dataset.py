@@ -115,6 +115,51 @@ datasets = Registry("dataset", Source)
 
 
 @dataclass(frozen=True, eq=False)
+class SecondImages:
+    """A second image of each item of a dataset, such as the sketch of a face; as large as the item.
+
+    Attributes:
+        x: uint8 (N, 1 or 3, H, W), 0 … ``levels - 1``, in memory or memory-mapped.
+        levels: Values that a pixel can take.
+        name: What it is, for people: ``sketch``.
+    """
+
+    x: np.ndarray = field(repr=False)
+    levels: int = 256
+    name: str = "second image"
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != np.uint8 or self.x.ndim != 4 or self.x.shape[1] not in (1, 3):
+            raise ValueError(
+                f"a pair must be uint8 (N, 1 or 3, H, W), got {self.x.dtype} {self.x.shape}"
+            )
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels of a pair must be 2 to 256, got {self.levels}")
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.x.shape[1]
+
+    def at(self, rows: Any) -> SecondImages:
+        """Keeps those of some items; ``rows`` is a slice or rows (n,)."""
+        return SecondImages(np.asarray(self.x[rows]), self.levels, self.name)
+
+    def images(self, index: Any, device: Any = "cpu") -> Tensor:
+        """Gives them as float32 (n, 1 or 3, H, W) in [0, 1]; ``index`` is a slice or rows (n,)."""
+        import torch
+
+        from core.tensors import to_float
+
+        x = np.require(self.x[index], requirements=["W", "E"])
+        return to_float(torch.as_tensor(x).to(device), self.levels)
+
+    def pictures(self, index: Any) -> np.ndarray:
+        """Shows them, uint8 (n, 1 or 3, H, W) 0 … 255; ``index`` is a slice or rows (n,)."""
+        return media.get("image").pictures(np.asarray(self.x[index]), self.levels)
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Items of one medium with what is known about them; never changed, only replaced by a version with a parent.
 
@@ -123,7 +168,8 @@ class Dataset:
     int64 array of indices; the three are disjoint and cover every item. ``terms`` are the ``licence`` of the items and
     the ``consent`` of the people on them; they travel with every version. ``group`` is the name of what keeps items in
     one split (``patient``, ``speaker``), or empty; the attribute of the name ``group`` then holds the group of each
-    item, empty for an item without one.
+    item, empty for an item without one. ``pair`` is a second image of each item, for models that turn one into the
+    other; None where there is none.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -144,6 +190,7 @@ class Dataset:
     source: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    pair: SecondImages | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.x)
@@ -171,6 +218,13 @@ class Dataset:
         for column, values in (self.attributes or {}).items():
             if values.shape != (n,):
                 raise ValueError(f"attribute {column!r} must have shape ({n},), got {values.shape}")
+        if (pair := self.pair) is not None:
+            if medium.item != "picture":
+                raise ValueError(
+                    f"only pictures have pairs, and these are of the medium {medium.name}"
+                )
+            if pair.x.shape[::2] != self.x.shape[::2] or pair.x.shape[3] != self.x.shape[3]:
+                raise ValueError(f"the pair of {self.x.shape} has another size: {pair.x.shape}")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -263,6 +317,16 @@ class Dataset:
         for part in np.array_split(index, max(1, len(index) // size)):
             yield self.images(part, device)
 
+    def told(self, index: Any, device: Any = "cpu") -> Tensor:
+        """Gives what a model sees that is told the pair: the channels of the pair behind those of the image.
+
+        Shape float32 (n, C + K, H, W) in [0, 1]; without a pair as :meth:`images`.
+        """
+        import torch
+
+        x = self.images(index, device)
+        return x if self.pair is None else torch.cat([x, self.pair.images(index, device)], 1)
+
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Copies the images (n, C, H, W) and labels (n,) of one split into memory."""
         index = self.splits[split]
@@ -297,6 +361,7 @@ def assemble(
     source: Mapping[str, Any] | None = None,
     terms: Mapping[str, str] | None = None,
     group: str = "",
+    pair: SecondImages | None = None,
 ) -> Dataset:
     """Puts a dataset together and takes its fingerprint.
 
@@ -305,6 +370,7 @@ def assemble(
         y: Labels, whole numbers (N,), or None.
         classes: Their names.
         splits: Rows of each split, (n,).
+        pair: A second image of each item, or None.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -318,13 +384,14 @@ def assemble(
         attributes,
         dict(splits),
         levels,
-        fingerprint(x, y, classes, splits, levels),
+        fingerprint(x, y, classes, splits, levels, pair),
         parent,
         tuple(refused),
         tuple(notes),
         dict(source or {}),
         dict(terms or {}),
         group,
+        pair,
     )
 
 
@@ -334,14 +401,19 @@ def fingerprint(
     classes: tuple[str, ...],
     splits: Mapping[str, np.ndarray],
     levels: int,
+    pair: SecondImages | None = None,
 ) -> str:
-    """Takes the sha-256 of the content: pixels, labels, classes, splits and levels."""
+    """Takes the sha-256 of the content: pixels, labels, classes, splits, levels, and the pair where there is one."""
     mark = hashlib.sha256(json.dumps([x.shape, list(classes), levels, y is not None]).encode())
     for chunk in chunks(x):
         mark.update(chunk.data)
     for values in ([] if y is None else [y]) + [splits[name] for name in SPLITS]:
         mark.update(f"{len(values)};".encode())
         mark.update(np.ascontiguousarray(values, dtype="<i8").data)
+    if pair is not None:
+        mark.update(json.dumps(["pair", pair.x.shape, pair.levels]).encode())
+        for chunk in chunks(pair.x):
+            mark.update(chunk.data)
     return mark.hexdigest()
 
 

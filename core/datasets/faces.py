@@ -1,9 +1,10 @@
 """Cartoon faces with known attributes: a dataset without a download, drawn by our own numpy code.
 
-:func:`attributes` decides who is in each picture, :func:`draw` paints it. Every shape is a signed
-distance (negative inside) that becomes coverage over one pixel, so a face is crisp at any size and
-moves smoothly with its attributes. The picture is [-1, 1] x [-1, 1]; y points down. Arrays that
-hold one value per face have the shape (N, 1, 1), colours (N, 3, 1, 1) from 0 to 255.
+:func:`attributes` decides who is in each picture, :func:`draw` paints it, and :func:`sketch` draws
+its outlines. Every shape is a signed distance (negative inside) that becomes coverage over one
+pixel, so a face is crisp at any size and moves smoothly with its attributes. The picture is [-1, 1]
+x [-1, 1]; y points down. Arrays that hold one value per face have the shape (N, 1, 1), colours
+(N, 3, 1, 1) from 0 to 255.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core.catalog import UserError
+from core.catalog import UserError, unknown
 from core.ground.watch import UNWATCHED, Watch
 
 Array = np.ndarray
@@ -217,6 +218,31 @@ def attributes(seed: int, count: int, correlated: bool = True) -> dict[str, Arra
     return who | {"skin": skin, "head": bell(head), "turn": bell(turn), "brows": bell(brows)}
 
 
+def become(attributes: dict[str, Array], name: str, value: str) -> dict[str, Array]:
+    """Gives the attributes of the same people with another value of one choice, a copy.
+
+    With another ``expression``, ``smile``, ``mouth`` and ``eyes`` keep their places within the spans of the class.
+
+    Raises:
+        UserError: If there is no such choice or value.
+    """
+    if name not in NAMES:
+        raise UserError(unknown("choice of a face", name, list(NAMES)))
+    if value not in NAMES[name]:
+        raise UserError(unknown(f"value of {name}", value, NAMES[name]))
+    who = {key: np.array(values) for key, values in attributes.items()}
+    if name == "expression":
+        new = _POSES[value]
+        for part in ("smile", "mouth", "eyes"):
+            spans = np.array([getattr(pose, part) for pose in _POSES.values()])
+            low, high = spans[who["expression"]].T
+            place = ((who[part] - low) / (high - low)).clip(0, 1)
+            start, end = getattr(new, part)
+            who[part] = start + place * (end - start)
+    who[name] = np.full_like(who[name], NAMES[name].index(value))
+    return who
+
+
 def draw(attributes: dict[str, Array], size: int, watch: Watch = UNWATCHED) -> Array:
     """Draws the faces that the attributes describe.
 
@@ -245,6 +271,37 @@ def draw(attributes: dict[str, Array], size: int, watch: Watch = UNWATCHED) -> A
         part = slice(start, min(start + step, total))
         pixels[part] = _paint({name: values[part] for name, values in who.items()}, size)
         watch.count("Drawing", part.stop, total, "faces")
+    return pixels
+
+
+def sketch(attributes: dict[str, Array], size: int, watch: Watch = UNWATCHED) -> Array:
+    """Draws the outlines of people with coloured pencils on white paper, uint8 (N, 3, size, size).
+
+    The same shapes as those of :func:`draw`, at the same places: of each only its rim is drawn, in its colour, and what
+    lies behind it is hidden; the background is a frame. Light has no rim.
+
+    Args:
+        attributes: As in :func:`draw`.
+        size: Height and width of a picture, as in :func:`draw`.
+        watch: Follows the drawing.
+
+    Raises:
+        UserError: As :func:`draw`.
+    """
+    low, high = SIZES
+    if not low <= size <= high:
+        raise UserError(f"size must be from {low} to {high} pixels, got {size}. Try 32.")
+    who = _check(attributes)
+    total = len(who["expression"])
+    fine = max(1, 64 // size)  # a pencil is thinner than a pixel of a small picture
+    pixels = np.empty((total, 3, size, size), np.uint8)
+    step = max(1, _CHUNK // (size * fine) ** 2)
+    for start in range(0, total, step):
+        part = slice(start, min(start + step, total))
+        large = _paint({name: values[part] for name, values in who.items()}, size * fine, True)
+        blocks = large.reshape(-1, 3, size, fine, size, fine)
+        pixels[part] = (blocks.mean((3, 5)) + 0.5).astype(np.uint8)
+        watch.count("Sketching", part.stop, total, "faces")
     return pixels
 
 
@@ -299,7 +356,7 @@ class _View:
             spans.append(slice(*np.searchsorted(axis.ravel(), ends)))
         columns, rows = spans
         paint = self.paint[..., rows, columns]
-        return _View(self.x[..., columns], self.y[:, rows], paint, self.pixel)
+        return type(self)(self.x[..., columns], self.y[:, rows], paint, self.pixel)
 
     def cover(self, distance: _Value) -> Array:
         """Gives the share of each pixel that lies inside: a ramp one pixel wide at the edge."""
@@ -350,6 +407,27 @@ class _View:
         return depth * np.abs(np.cos(6.5 * np.arctan2(self.x, 0.15 - self.y)))
 
 
+class _Pencil(_View):
+    """Draws the rim of whatever is filled, as wide as a pencil, and leaves paper inside."""
+
+    def glow(self, x: _Value, y: _Value, rx: _Value, ry: _Value) -> Array:
+        return np.zeros((1, 1, 1), np.float32)  # light has no rim
+
+    def fill(self, cover: Array, colour: Array) -> None:
+        if not np.any(cover):
+            return
+        inner = cover = np.broadcast_to(cover, self.paint[:, 0].shape)
+        for _ in range(max(1, round(_PENCIL / self.pixel))):  # one pixel less on every side
+            whole, inner = inner, inner.copy()
+            for here, there in ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))):
+                np.minimum(inner[:, here], whole[:, there], out=inner[:, here])
+                np.minimum(inner[..., here], whole[..., there], out=inner[..., here])
+        paint = self.paint
+        paint *= (1 - cover)[:, None]
+        paint += (cover - inner)[:, None] * colour
+        paint += (_PAPER * inner)[:, None]
+
+
 def _ellipse(x: _Value, y: _Value, rx: _Value, ry: _Value) -> Array:
     """Gives the distance to an ellipse, to first order at its edge: f / |grad f|."""
     u, v = (x / rx) ** 2, (y / ry) ** 2
@@ -377,13 +455,15 @@ def _mix(a: Array, b: Array, share: float) -> Array:
 _WHITE, _INK, _ROSE, _PLUM, _TONGUE, _SHADE = _colours(
     "#fffdfa", "#2b1d26", "#f0525c", "#74182f", "#e8707a", "#e2b9ab"
 )
+_PAPER = np.float32(255)
+_PENCIL = 0.055  # the width of its line
 _SKIN = _colours("#ffe2d0", "#f8cfb0", "#eab68d", "#d09565", "#a86d45", "#805036", "#63402d")
 _TOP = -0.04  # the height of the head's middle, and of the eyes
 _FRECKLES = ((0.33, 0.10), (0.26, 0.15), (0.19, 0.10))
 
 
-def _paint(who: dict[str, Array], size: int) -> Array:
-    """Paints one chunk from back to front: uint8 (N, 3, size, size)."""
+def _paint(who: dict[str, Array], size: int, pencil: bool = False) -> Array:
+    """Paints one chunk from back to front, or draws it with a pencil: uint8 (N, 3, size, size)."""
     (smile, mouth, eyes, brows, skin, wide, turn, beard, freckles) = (
         who[name].astype(np.float32)[:, None, None] for name in (*RANGES, "beard", "freckles")
     )
@@ -417,8 +497,13 @@ def _paint(who: dict[str, Array], size: int) -> Array:
 
     axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     paint = np.repeat(upper + (axis[:, None] + 1) / 2 * (lower - upper), size, axis=3)
-    whole = _View(axis[None, None], axis[None, :, None], paint, 2 / size)
-    whole.fill(0.55 * whole.glow(0, -0.15, 1.05, 1.05), _WHITE)
+    view = _Pencil if pencil else _View
+    whole = view(axis[None, None], axis[None, :, None], paint, 2 / size)
+    if pencil:  # of what is behind everything, the rim is a frame
+        frame = np.maximum(np.abs(whole.x), np.abs(whole.y)) > 1 - _PENCIL
+        paint[:] = np.where(frame, paint, _PAPER)
+    else:
+        whole.fill(0.55 * whole.glow(0, -0.15, 1.05, 1.05), _WHITE)
 
     # Behind the head.
     back = whole.window(

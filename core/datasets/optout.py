@@ -354,6 +354,7 @@ def kept(dataset: Dataset, rows: np.ndarray, note: str, x: np.ndarray | None = N
         terms=dataset.terms,
         medium=dataset.medium.name,
         group=dataset.group,
+        pair=dataset.pair and dataset.pair.at(rows),
     )
 
 

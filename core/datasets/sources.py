@@ -18,6 +18,7 @@ from core.catalog import Config, UserError, broken_off, knob, reason, seed_knob
 from core.datasets.dataset import (
     FEWEST,
     Dataset,
+    SecondImages,
     assemble,
     datasets,
     digests,
@@ -74,6 +75,12 @@ class DigitsConfig(Config):
     """The choices of the embedded digits."""
 
     valid_share: float = valid_share_knob()
+    pair: Literal["none", "edges"] = knob(
+        "none",
+        "A second image of each digit, its edges, for a model that learns to turn one into the other.",
+        title="Second image",
+        advanced=True,
+    )
 
 
 @datasets.add(
@@ -103,7 +110,14 @@ def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
     y = table[:, 64].astype(np.int64)
     splits = split_by_content(digests(x), y, valid_share=config.valid_share, test_share=0.278)
     terms = datasets.get("digits").terms(config)
-    return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms)
+    pair = None
+    if config.pair == "edges":
+        import torch
+
+        from core.tensors import edges, to_bytes, to_float
+
+        pair = SecondImages(to_bytes(edges(to_float(torch.as_tensor(x), 17))), name="edges")
+    return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms, pair=pair)
 
 
 class FacesConfig(Config):
@@ -134,6 +148,13 @@ class FacesConfig(Config):
         title="Keep together by",
         advanced=True,
     )
+    pair: Literal["none", "sketch"] = knob(
+        "none",
+        "A second image of each face, its outlines in coloured pencil, for a model that learns to turn one into the "
+        "other.",
+        title="Second image",
+        advanced=True,
+    )
 
 
 def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
@@ -148,7 +169,7 @@ def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
     FacesConfig,
     prepare=_faces_ready,
     chain="faces",
-    weighs=lambda config: config.count * 3 * config.size**2,
+    weighs=lambda config: config.count * 3 * config.size**2 * (1 + (config.pair != "none")),
     terms=lambda config: {
         "licence": "Apache-2.0",
         "consent": "not needed",
@@ -163,6 +184,9 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
 
     attributes = drawing.attributes(config.seed, config.count, config.correlated)
     x = drawing.draw(attributes, config.size, watch)
+    pair = None
+    if config.pair == "sketch":
+        pair = SecondImages(drawing.sketch(attributes, config.size, watch), name="sketch")
     y = attributes["expression"].astype(np.int64)
     if config.group:
         attributes["group"] = attributes[config.group].astype(str)
@@ -179,6 +203,7 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
         notes=() if members is None else tuple(group_notes(config.group, members, splits, shares)),
         terms=datasets.get("faces").terms(config),
         group=config.group,
+        pair=pair,
     )
 
 

@@ -1,7 +1,7 @@
 """Datasets on disk: one folder each, written whole or not at all, opened as a memory map.
 
-``x.npy``, ``y.npy``, ``splits.npz``, ``attributes.npz`` and ``meta.json``; nothing in them is a pickle. The same
-format serves the cache (by content, can be computed again) and the sets that a person saved by name.
+``x.npy``, ``pair.npy``, ``y.npy``, ``splits.npz``, ``attributes.npz`` and ``meta.json``; nothing in them is a pickle.
+The same format serves the cache (by content, can be computed again) and the sets that a person saved by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from core.catalog import Config, UserError, plain
 from core.datasets import optout
-from core.datasets.dataset import SPLITS, Dataset, Source, chunks, datasets
+from core.datasets.dataset import SPLITS, Dataset, SecondImages, Source, chunks, datasets
 from core.ground import machine
 from core.ground.cache import Cache
 from core.ground.files import new_folder
@@ -107,7 +107,10 @@ class PixelFile:
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """Writes a dataset into an existing folder; if its source has streamed ``x.npy`` there already, that stays."""
+    """Writes a dataset into an existing folder; what its source has streamed there already stays.
+
+    These are ``x.npy``, and ``pair.npy`` of a set with pairs.
+    """
     if not (folder / "x.npy").exists():
         settings().allow_disk(dataset.x.nbytes / 2**20)
         with PixelFile(folder / "x.npy", dataset.shape, dataset.medium.dtype) as pixels:
@@ -122,10 +125,16 @@ def write(dataset: Dataset, folder: Path) -> None:
             for name, column in dataset.attributes.items()
         }
         _put(folder / "attributes.npz", lambda out: _columns(out, columns))
+    pair = dataset.pair
+    if pair is not None and not (folder / "pair.npy").exists():
+        settings().allow_disk(pair.x.nbytes / 2**20)
+        with PixelFile(folder / "pair.npy", pair.x.shape[1:]) as pixels:
+            for chunk in chunks(pair.x):
+                pixels.add(chunk)
     meta = {
         field.name: getattr(dataset, field.name)
         for field in dataclasses.fields(dataset)
-        if field.name not in ("medium", "x", "y", "splits", "attributes")
+        if field.name not in ("medium", "x", "y", "splits", "attributes", "pair")
     }
     meta |= {
         "version": VERSION,
@@ -134,6 +143,8 @@ def write(dataset: Dataset, folder: Path) -> None:
         "labelled": dataset.labelled,
         "attributes": None if dataset.attributes is None else list(dataset.attributes),
     }
+    if pair is not None:
+        meta["pair"] = {"levels": pair.levels, "name": pair.name}
     _put(folder / "meta.json", lambda out: out.write(json.dumps(meta, indent=1).encode()))
 
 
@@ -173,6 +184,11 @@ def read(folder: Path) -> Dataset:
         splits = _table(file, SPLITS)
         file = folder / "attributes.npz"
         attributes = None if meta["attributes"] is None else _table(file, meta["attributes"])
+        file = folder / "pair.npy"
+        pair = None
+        if about := meta.get("pair"):
+            second = np.load(file, mmap_mode="r", allow_pickle=False)
+            pair = SecondImages(second, int(about["levels"]), str(about["name"]))
         file = folder
         stored = {
             field.name: meta[field.name]
@@ -188,6 +204,7 @@ def read(folder: Path) -> Dataset:
             "splits": splits,
             "refused": tuple(map(tuple, meta["refused"])),
             "notes": tuple(meta["notes"]),
+            "pair": pair,
         }
         return Dataset(**stored)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -319,7 +336,8 @@ def forget(folder: Path) -> None:
 
 
 _in_memory_cache = Cache[Dataset](
-    lambda: 2 * settings().memory_mb * 2**20, lambda dataset: dataset.x.nbytes
+    lambda: 2 * settings().memory_mb * 2**20,
+    lambda dataset: dataset.x.nbytes + (dataset.pair.x.nbytes if dataset.pair else 0),
 )
 _making = threading.Lock()
 
@@ -343,6 +361,8 @@ def _in_memory(
     def make() -> Dataset:
         dataset = entry.make(config, settings().cache, watch)
         dataset.x.flags.writeable = False
+        if dataset.pair is not None:
+            dataset.pair.x.flags.writeable = False
         return dataclasses.replace(dataset, name=entry.name, source={**dataset.source, **source})
 
     with _making:

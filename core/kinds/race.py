@@ -63,7 +63,7 @@ class RaceConfig(Config):
         from core.models import families
 
         named = [name.strip() for name in self.families.split(",") if name.strip()]
-        return list(dict.fromkeys(named)) or families.names()
+        return list(dict.fromkeys(named)) or [entry.name for entry in families if not entry.renders]
 
 
 def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
@@ -94,9 +94,14 @@ def _allow(config: dict[str, Any]) -> None:
 
     form = datasets.describe(config["dataset"]["name"]).medium.model
     wanted = RaceConfig.of(config["race"], "race")
-    fitting = [entry.name for entry in families if form in entry.takes]
+    fitting = [entry.name for entry in families if form in entry.takes and not entry.renders]
     for name in wanted.entrants if wanted.families else ():
         families.get(name).allow(form, families)
+        if families.get(name).renders:
+            raise UserError(
+                f"{families.get(name).title} makes its samples of given pictures, which are no match for those of "
+                "others. Leave it out of race.families."
+            )
     if len(fitting) < len(wanted.entrants):
         config["race"] = RaceConfig.of(config["race"] | {"families": ",".join(fitting)}).record()
 

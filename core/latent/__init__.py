@@ -31,9 +31,33 @@ from core.latent.planes import (
 )
 from core.latent.projection import METHODS, chart, guess, methods, neighbours
 from core.latent.regression import arithmetic, condition, explained, regressed
+from core.latent.rendering import (
+    Rendered,
+    drawn,
+    ground,
+    held_out,
+    inks,
+    means,
+    render,
+    renders,
+    sketches,
+)
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
 from core.latent.together import JOINED, beside, carry, joints
+from core.latent.translate import (
+    Aspect,
+    Judged,
+    Translated,
+    aspect_of,
+    aspects,
+    changeable,
+    judged,
+    translate,
+    truth,
+    why_not,
+)
+from core.latent.transport import Transport
 from core.latent.views import (
     activations,
     code_map,

@@ -28,7 +28,7 @@ from core.measure.metrics import Measurement, Metric, Score, chosen
 from core.measure.metrics import metrics as registered
 from core.measure.store import EvaluateConfig
 from core.media import Medium
-from core.models import Scores, Trainable, Validates
+from core.models import Renders, Scores, Trainable, Validates
 from core.runs import Opened
 from core.tensors import Batch, device, draw_labels
 
@@ -179,6 +179,8 @@ class Evaluator:
         self.watch = _Onward(watch)
         self.doing = self.watch.part(0.0, 0.0)
         self.metrics = [registered.get(name) for name in chosen(config.metrics)]
+        if config.metrics in ("standard", "all") and not isinstance(opened.model, Renders):
+            self.metrics = [metric for metric in self.metrics if "renders" not in metric.needs]
         self.device = device()
         self.warnings: list[str] = []
         other = {"test": "valid", "valid": "test", "train": "valid"}[config.reference]
@@ -351,6 +353,11 @@ class Evaluator:
                 "It needs a model that draws a class on request, and this one does not listen to classes. "
                 "Train one with family.conditional on."
             )
+        if "renders" in needs and not isinstance(self.opened.model, Renders):
+            raise UserError(
+                f"It needs a model that turns a second picture into an image, and a {self.opened.family} is told none. "
+                "Train one of a family that does."
+            )
         if "scores" in needs and not isinstance(self.opened.model, Scores):
             raise UserError(
                 f"The family {self.opened.family} gives no probability of an image, so there is nothing to measure. "
@@ -404,6 +411,21 @@ class Evaluator:
             named = torch.cat([pupil(x).argmax(1) for x in self.reference.images()])
         return named.cpu().numpy() == self.reference.y
 
+    @cached_property
+    def rendered(self) -> ImageSet:
+        """What the model makes of the conditions of the reference, in its order."""
+        model, index = self.opened.model, self.reference.index
+        assert index is not None
+        parts = []
+        for part in self.doing.each(np.array_split(index, max(1, len(index) // 100))):
+            x = self.dataset.told(part, self.device)
+            if not model.told:
+                x = x[:, : model.spec.channels]
+            told = model.condition(x)
+            made = model.render(told, part.tolist(), None, self.config.seed, self.sampling)
+            parts.append(self.dataset.medium.kept(made))
+        return ImageSet(self, np.concatenate(parts), 256, self.reference.y)
+
     # --- the model's own view of real images ----------------------------------------------------------------------
 
     @cached_property
@@ -413,7 +435,11 @@ class Evaluator:
 
     def _few(self, part: str) -> tuple[Batch, Tensor | None]:
         of = self.train if part == "train" else self.held_out
-        x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
+        model = self.opened.model
+        if isinstance(model, Renders) and model.told and of.index is not None:
+            x = self.dataset.told(of.index[: self.scored], self.device)
+        else:
+            x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
         if not self.opened.model.classes or of.y is None:
             return x, None
         return x, torch.as_tensor(of.y[: self.scored]).to(self.device)

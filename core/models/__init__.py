@@ -2,7 +2,7 @@
 
 One file in this folder is one family: config, blocks, model, loss, sampling, in reading order. It registers itself as
 ``families.add(name, title, Config, sampling=SamplingConfig, curves=…)`` on a function ``build(config, spec)``.
-How the five families fit the contract:
+How the families fit the contract:
 
 =========  ==============================================  =====================================================
 family     groups (span of the training)                   what `losses` yields in one step
@@ -13,6 +13,7 @@ vae        model (0 to 1)                                  one loss; `fit` draws
 vqvae      autoencoder (0 to 0.4), prior (0.4 to 1)        the group whose span holds `progress`, and no other
 flow       model                                           one loss; data-dependent scales start as buffers
 diffusion  model                                           one loss; steps and guidance are sampling parameters
+pix2pix    critic, generator                               as a gan; real images come with their conditions behind them
 =========  ==============================================  =====================================================
 
 This module names torch only for the type checker, so that listing the families costs nothing.
@@ -75,11 +76,13 @@ class Family(Taker):
         sampling: What sampling takes.
         curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
+        renders: Its samples are made of given pictures (:class:`Renders`), and so no match for those of others.
     """
 
     sampling: type[Config]
     curves: tuple[Curve, ...] = ()
     critic: bool = False
+    renders: bool = False
 
 
 families = Registry("family", Family, "core.models")
@@ -104,22 +107,26 @@ class Spec:
         shape: Of what the model sees of one item: (C, H, W) for images.
         levels: Values that a number of the dataset can take; 256 for bytes, 17 for digits.
         shares: Share of each class in the training data, summing to 1; empty without labels.
+        condition: Channels of the second image of each item, which a model may be told; 0 without one.
     """
 
     medium: str
     shape: tuple[int, ...]
     levels: int
     shares: tuple[float, ...] = ()
+    condition: int = 0
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Spec:
         """Reads what :meth:`record` gave."""
-        return cls(*side_of(record), record["levels"], tuple(record["shares"]))
+        condition = record.get("condition", 0)
+        return cls(*side_of(record), record["levels"], tuple(record["shares"]), condition)
 
     def record(self) -> dict[str, Any]:
         """Gives plain values, ready for JSON; those of images as they have been from the start."""
         side = recorded(self.medium, self.shape)
-        return {**side, "levels": self.levels, "shares": list(self.shares)}
+        told = {"condition": self.condition} if self.condition else {}
+        return {**side, "levels": self.levels, "shares": list(self.shares), **told}
 
     @property
     def form(self) -> Form:
@@ -295,6 +302,24 @@ class Traces(Protocol):
 
 
 @runtime_checkable
+class Carries(Protocol):
+    """A model with a velocity field that carries noise (time 0) to images (time 1) along straight paths."""
+
+    def velocity(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None
+    ) -> Tensor:
+        """Expects ``data - noise`` at ``x = (1 - t) noise + t data``; images are centred, from -1 to 1.
+
+        Args:
+            x: States, (N, …).
+            t: Times, (N,).
+            y: Labels (N,), or shares of classes (N, K); None for any class.
+            keep: False for a state whose label is to be ignored, (N,).
+        """
+        ...
+
+
+@runtime_checkable
 class Unrolls(Protocol):
     """A model that decodes by a chain of maps between things of the same size."""
 
@@ -334,6 +359,41 @@ class Purifies(Protocol):
             steps: Of the way back.
             generator: The source of the noise, on the device of ``x``.
         """
+        ...
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """A model that turns another picture of an item, its condition, into the image: a sketch into a face.
+
+    Attributes:
+        told: Channels of the dataset's pair, which stand behind those of real images wherever the model is given any
+            (``losses``, ``held_out``): (N, C + told, H, W). 0 for one that makes its conditions of the images.
+        means: What its conditions are, for people: ``sketch``.
+    """
+
+    told: int
+    means: str
+
+    def condition(self, x: Tensor) -> Tensor:
+        """Gives the conditions of real images, (N, C + told, H, W) to (N, K, H, W) in [0, 1]."""
+        ...
+
+    def render(
+        self, condition: Tensor, ids: Ids, y: Tensor | None, seed: int, sampling: Config
+    ) -> Tensor:
+        """Turns conditions (N, K, H, W) in [0, 1] into images (N, C, H, W) in [0, 1].
+
+        An image depends on its condition, its id and the seed, never on the batch.
+        """
+        ...
+
+    def conditions(self, ids: Ids, seed: int) -> Tensor:
+        """Draws the conditions that `sample` renders, (N, K, H, W) in [0, 1], from those that it has kept."""
+        ...
+
+    def keep(self, x: Tensor) -> None:
+        """Keeps the conditions of real images (N, C + told, H, W), evenly spread over them, for `sample`."""
         ...
 
 

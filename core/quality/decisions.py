@@ -468,4 +468,5 @@ def derived(
         terms=dataset.terms,
         medium=dataset.medium.name,
         group=dataset.group,
+        pair=dataset.pair and dataset.pair.at(kept),
     )

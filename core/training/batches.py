@@ -14,7 +14,7 @@ from core.catalog import UserError
 from core.datasets import Dataset
 from core.ground.settings import settings
 from core.models import Spec
-from core.tensors import Batch, rows
+from core.tensors import Batch, rows, to_float
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -35,7 +35,8 @@ def spec_of(dataset: Dataset) -> Spec:
         labels = torch.as_tensor(np.asarray(dataset.y[index]))
         counts = torch.bincount(labels, minlength=len(dataset.classes)).double()
         shares = tuple((counts / counts.sum()).tolist())
-    return Spec(dataset.medium.name, dataset.seen, dataset.levels, shares)
+    condition = dataset.pair.channels if dataset.pair else 0
+    return Spec(dataset.medium.name, dataset.seen, dataset.levels, shares, condition)
 
 
 class Split:
@@ -46,21 +47,39 @@ class Split:
         x: Stored items, (N, …).
         y: Labels (N,), or None.
         levels: Values that a pixel can take.
+        pair: Second images of the items, (N, …), for a network that is told them; else None.
     """
 
-    def __init__(self, dataset: Dataset, part: str, device: torch.device, limit: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        part: str,
+        device: torch.device,
+        limit: int = 0,
+        told: bool = False,
+    ) -> None:
         index = dataset.splits[part][: limit or None]
         self.medium, self.levels, self.device = dataset.medium, dataset.levels, device
         self.y = None
         if dataset.y is not None:
             self.y = torch.as_tensor(np.asarray(dataset.y[index])).to(device)
+        pair = dataset.pair if told else None
+        self.pair_levels = pair.levels if pair else 0
         budget = settings().data_mb * 2**20
         if device.type == "cuda":  # the networks want room too
             budget = min(budget, torch.cuda.mem_get_info(device)[0] // 2)
-        if len(index) * math.prod(dataset.shape) * dataset.x.itemsize > budget:
-            self.x: Tensor | Streamed = Streamed(dataset.x, index, device)
-        else:
-            self.x = torch.as_tensor(np.asarray(dataset.x[index])).to(device)
+        size = math.prod(dataset.shape) * dataset.x.itemsize
+        if pair:
+            size += math.prod(pair.x.shape[1:])
+        fits = len(index) * size <= budget
+
+        def placed(x: np.ndarray) -> Tensor | Streamed:
+            if fits:
+                return torch.as_tensor(np.asarray(x[index])).to(device)
+            return Streamed(x, index, device)
+
+        self.x = placed(dataset.x)
+        self.pair = placed(pair.x) if pair else None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -68,7 +87,11 @@ class Split:
     def at(self, index: Tensor) -> tuple[Batch, Tensor | None]:
         """Gives what a model sees of the items of an index (n,), with their labels."""
         x, y = self.items(index)
-        return self.medium.to_model(x), y
+        x = self.medium.to_model(x)
+        if self.pair is not None:
+            # (n, C, H, W) -> (n, C + K, H, W)
+            x = torch.cat([x, to_float(self.pair[index], self.pair_levels)], 1)
+        return x, y
 
     def items(self, index: Tensor) -> tuple[Batch, Tensor | None]:
         """Gives the items of an index (n,) in [0, 1], with their labels."""
@@ -77,8 +100,12 @@ class Split:
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Batch, Tensor | None]:
         """Draws items in [0, 1] with their labels: of a draw that all processes make, this one's ``count``."""
+        return self.items(self.chosen(count, generator))
+
+    def chosen(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draws places of items, (count,), as :meth:`draw` does."""
         draw = partial(torch.randint, len(self.x))
-        return self.items(rows(draw, (count,), generator=generator, device=self.device))
+        return rows(draw, (count,), generator=generator, device=self.device)
 
 
 class Streamed:

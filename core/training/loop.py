@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from core.catalog import UserError
 from core.datasets import Dataset
-from core.models import ADAPT_EVERY, Adapts, Curve, Eases, Fits, Trainable, Validates
+from core.models import (
+    ADAPT_EVERY,
+    Adapts,
+    Curve,
+    Eases,
+    Fits,
+    Renders,
+    Trainable,
+    Validates,
+)
 from core.tensors import (
     Batch,
     Group,
@@ -121,8 +130,14 @@ class Trainer:
         gpu, self.layout = device.type == "cuda", _layout(device)
         self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
-        self.train = Split(dataset, "train", device)
-        self.valid = Split(dataset, "valid", device, limit=2000)
+        told = isinstance(model, Renders) and model.told > 0
+        if told and transform is not None:
+            raise UserError(
+                "An augmentation changes the images and not their pairs, of which this network learns, so that the two "
+                "would not fit together any more. Leave augment.pipeline out, or train a network that is told no pair."
+            )
+        self.train = Split(dataset, "train", device, told=told)
+        self.valid = Split(dataset, "valid", device, limit=2000, told=told)
         self.groups = {group.name: _moving(group, pace) for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -182,6 +197,9 @@ class Trainer:
         self, split: Split, count: int, generator: torch.Generator
     ) -> tuple[Batch, Tensor | None]:
         """Draws what the model sees of transformed items, with their labels."""
+        if split.pair is not None:
+            x, y = split.at(split.chosen(count, generator))
+            return x.contiguous(memory_format=self.layout), y
         x, y = split.draw(count, generator)
         if x.ndim == 4:
             x = x.contiguous(memory_format=self.layout)
@@ -402,6 +420,12 @@ class Trainer:
     def published(self) -> nn.Module:
         """Gives the averaged model, in evaluation mode, with its fitted parts; a copy that training never touches."""
         model = merged(copy.deepcopy(self.averaged))
+        if isinstance(model, Renders):
+            # those of held-out images: made of what it has learned from, its samples would be copies
+            of = self.valid if len(self.valid) else self.train
+            pick = torch.linspace(0, len(of) - 1, min(len(of), 1000), device=self.device).long()
+            with alone():
+                model.keep(of.at(pick)[0])
         if isinstance(model, Fits):
             # an early look is only a look: it is fitted to fewer images
             few = min(len(self.train), max(512, min(4096, self.step * self.batch // 8)))

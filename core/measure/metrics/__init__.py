@@ -36,7 +36,8 @@ class Metric(Taker):
         direction: Which is better; empty if neither.
         means: What it measures, a sentence.
         doubt: When not to trust it, a sentence.
-        needs: What must be there: features, judge, conditional, scores.
+        needs: What must be there: features, judge, conditional, scores; renders for what is measured only of a model
+            that turns a second picture into an image.
         fewest: Samples.
         standard: Measured unless a choice is made.
         scale: How its value is written: share, number or bits.

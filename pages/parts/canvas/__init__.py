@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ _TOOLS = (
 _show = component(
     __file__,
     f'<div class="under tools" role="group" aria-label="What a stroke does">{_TOOLS}</div>'
+    '<div class="under inks" role="group" aria-label="Pencil"></div>'
     "<canvas></canvas>"
     '<div class="under">'
     '<button type="button" class="undo" title="Take the last stroke back">Undo</button>'
@@ -40,21 +43,48 @@ _show = component(
 )
 
 
-def canvas(*, key: str, alt: str, side: int = 224) -> tuple[int, np.ndarray] | None:
+def canvas(
+    *,
+    key: str,
+    alt: str,
+    side: int = 224,
+    ground: str = "#000000",
+    inks: Sequence[str] = ("#ffffff",),
+    brush: float = BRUSH,
+    under: np.ndarray | None = None,
+) -> tuple[int, np.ndarray] | None:
     """Lets a person draw.
 
     Args:
         key: Unique on the page.
         alt: What a person who does not see it should know.
         side: In CSS pixels.
+        ground: The colour of the empty sheet, as ``#rrggbb``.
+        inks: The colours of the pencils; with several there is one that rubs out, and one of any colour.
+        brush: Width of a stroke at the start, as a share of the side.
+        under: What is on the sheet already, uint8 (1 or 3, H, W); with another one, the strokes are gone.
 
     Returns:
-        The number of the last stroke, new for every one, and the drawing, uint8 (H, W), ink near 255; None while
-        nothing is drawn.
+        The number of the last stroke, new for every one, and the drawing: uint8 (H, W), ink near 255, of a sheet with
+        one ink, else (H, W, 3). None while nothing is drawn.
     """
-    data = {"alt": alt, "brush": BRUSH, "side": side, "pixels": [PIXELS, PIXELS], "picture": ""}
+    start = "" if under is None else data_url(sheets.png(under[None], 1))
+    sheet = hashlib.sha256(f"{ground} {start}".encode()).hexdigest()[:16]
+    data = {
+        "alt": alt,
+        "brush": brush,
+        "side": side,
+        "pixels": [PIXELS, PIXELS],
+        "picture": "",
+        "ground": ground,
+        "inks": list(inks),
+        "under": start,
+        "sheet": sheet,
+    }
     drawing = _show(key, data)["drawing"]
     number, text = drawing.get("number"), drawing.get("png")
+    if drawing.get("sheet", sheet) != sheet:  # of a sheet that is not there any more
+        return None
     head = "data:image/png;base64,"
     if not isinstance(number, int) or not isinstance(text, str) or len(text) > LONGEST:
         return None
@@ -65,7 +95,7 @@ def canvas(*, key: str, alt: str, side: int = 224) -> tuple[int, np.ndarray] | N
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             if picture.size != (PIXELS, PIXELS):
                 return None
-            return number, np.asarray(picture.convert("L"))
+            return number, np.asarray(picture.convert("L" if len(inks) < 2 else "RGB"))
     except (binascii.Error, OSError, ValueError, SyntaxError):
         return None
 

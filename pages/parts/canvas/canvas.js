@@ -6,12 +6,13 @@ function begin() { return { shapes: [], tool: "brush", cursor: null, hover: null
 
 function show(me) {
   const { data, box } = me, canvas = me.find("canvas"), width = me.find("input"), [rows, columns] = data.pixels;
-  const marks = Boolean(data.picture), side = Math.max(rows, columns), of = `${rows} ${columns}`;
+  const marks = Boolean(data.picture), side = Math.max(rows, columns), of = `${rows} ${columns} ${data.sheet ?? ""}`;
   if (me.of !== of) {
     Object.assign(me, { of, shapes: started(), cursor: null, corner: null });
     width.value = data.brush;
   }
-  me.load(marks ? [data.picture] : []);
+  me.load([marks ? data.picture : data.under].filter(Boolean));
+  pencils();
   canvas.classList.toggle("sheet", !marks);
   canvas.setAttribute("role", marks ? "application" : "img");
   canvas.setAttribute("aria-label", data.alt + (marks
@@ -31,7 +32,9 @@ function show(me) {
     const [x, y] = share(event, canvas);
     return marks ? [clamp(x * columns, 0, columns - 1e-3), clamp(y * rows, 0, rows - 1e-3)] : [x * columns, y * rows];
   };
-  const stroke = (points, erase) => ({ tool: erase ? "rubber" : me.tool, width: Number(width.value) * side, points });
+  const stroke = (points, erase) => ({
+    tool: erase ? "rubber" : me.tool, width: Number(width.value) * side, points, colour: erase ? data.ground : me.ink,
+  });
   canvas.onpointerdown = (event) => {
     canvas.setPointerCapture(event.pointerId);
     me.shapes.push(stroke([place(event)], event.button === 2 || event.shiftKey));
@@ -201,23 +204,50 @@ function show(me) {
     return bits.some(Boolean) ? [{ tool: "mask", bits }] : [];
   }
 
+  // One pencil for each colour, one that rubs out, and one of any colour; a sheet with a single ink has none to choose.
+  function pencils() {
+    const place = me.find(".inks"), inks = data.inks ?? [];
+    place.hidden = marks || inks.length < 2;
+    if (marks || me.inks === inks.join()) return;
+    Object.assign(me, { inks: inks.join(), ink: inks[0] });
+    const other = Object.assign(document.createElement("input"), { type: "color", value: inks[0], title: "Any colour" });
+    other.setAttribute("aria-label", "Any colour");
+    const buttons = [...inks, data.ground].map((colour, i) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", title: i < inks.length ? colour : "Rub out" });
+      button.setAttribute("aria-label", i < inks.length ? `Pencil ${colour}` : "Rub out");
+      button.append(spotted(colour));
+      return button;
+    });
+    const choose = (colour, chosen) => {
+      me.ink = colour;
+      for (const each of [...buttons, other]) each.setAttribute("aria-pressed", String(each === chosen));
+    };
+    buttons.forEach((button, i) => { button.onclick = () => choose(inks[i] ?? data.ground, button); });
+    other.oninput = other.onclick = () => choose(other.value, other);
+    place.replaceChildren(...buttons, other);
+    choose(inks[0], buttons[0]);
+  }
+
   function ink() {
     if (canvas.width !== columns || canvas.height !== rows) [canvas.width, canvas.height] = [columns, rows];
     canvas.style.maxWidth = `${data.side}px`;
     const pen = canvas.getContext("2d");
-    pen.fillStyle = "#000";
+    pen.fillStyle = data.ground;
     pen.fillRect(0, 0, columns, rows);
+    const under = me.picture(data.under);
+    pen.imageSmoothingEnabled = false;
+    if (under) pen.drawImage(under, 0, 0, columns, rows);
     pen.lineCap = "round";
-    for (const { tool, width: thick, points } of me.shapes) {
+    for (const { width: thick, points, colour } of me.shapes) {
       const [[x, y]] = points;
-      line(pen, points.length > 1 ? points : [[x, y], [x + 0.01, y]], tool === "rubber" ? "#000" : "#fff", thick);
+      line(pen, points.length > 1 ? points : [[x, y], [x + 0.01, y]], colour, thick);
     }
     canvas.dataset.strokes = String(me.shapes.length);
   }
 
   function send() {
     draw();
-    if (!marks) { me.send("drawing", { png: me.shapes.length ? canvas.toDataURL("image/png") : "" }); return; }
+    if (!marks) { me.send("drawing", { png: me.shapes.length ? canvas.toDataURL("image/png") : "", sheet: data.sheet }); return; }
     const mask = marked(), bytes = new Uint8Array(Math.ceil(mask.length / 8));
     mask.forEach((each, i) => { if (each) bytes[i >> 3] |= 0x80 >> (i & 7); });
     me.send("mask", { pixels: data.pixels, bits: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) });

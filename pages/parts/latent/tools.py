@@ -17,6 +17,7 @@ from pages.parts.latent import (
     picture,
     samples,
     side_by_side,
+    sketch,
 )
 
 
@@ -29,12 +30,14 @@ class Tool:
         draw: Draws it.
         spacious: Whether it needs a latent space.
         follows: Whether it draws anew when the ring rests elsewhere.
+        fits: Whether a model can do it.
     """
 
     title: str
     draw: Callable[[Spot], None]
     spacious: bool = True
     follows: bool = False
+    fits: Callable[[runs.Opened], bool] = lambda opened: True
 
 
 TOOLS = {
@@ -45,12 +48,17 @@ TOOLS = {
     "picture": Tool("Your image", picture.draw),
     "making": Tool("How it is made", how_made.draw, follows=True),
     "film": Tool("Film", film.draw),
+    "sketch": Tool("From a sketch", sketch.draw, spacious=False, fits=sketch.fits),
 }
 
 
 def offered(opened: runs.Opened, spacious: bool) -> dict[str, Tool]:
     """Lists the tools that fit a model."""
-    return {name: tool for name, tool in TOOLS.items() if spacious or not tool.spacious}
+    return {
+        name: tool
+        for name, tool in TOOLS.items()
+        if (spacious or not tool.spacious) and tool.fits(opened)
+    }
 
 
 def follows() -> bool:
