@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from core.catalog import Config, UserError, knob
-from core.models import LAYERS, GenerativeModel, Traces
+from core.models import LAYERS, GenerativeModel, Renders, Traces
 from core.nets import LabelEmbedding
 from core.tensors import noise
 
@@ -218,13 +218,17 @@ def _order(model: nn.Module, usual: Config) -> list[nn.Module]:
     for unit in _units(twin):
         unit.register_forward_pre_hook(note)
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand((4, *twin.spec.shape), generator=generator)  # type: ignore[arg-type]
+    channels, *rest = twin.spec.shape  # type: ignore[union-attr]
+    channels += twin.told if isinstance(twin, Renders) else 0
+    x = torch.rand((4, channels, *rest), generator=generator)
     y = torch.arange(4) % twin.classes if twin.classes else None  # type: ignore[operator]
     with torch.random.fork_rng(devices=[]):
         for start in sorted({group.start for group in twin.groups()}):  # type: ignore[operator]
             for _ in twin.losses(x, y, generator, start):  # type: ignore[operator]
                 pass
-        if not isinstance(twin, Traces):
+        if not isinstance(
+            twin, Traces | Renders
+        ):  # the latter draws from pictures that it has kept
             twin.eval().sample(range(2), None, 0, usual)  # type: ignore[operator]
     parts = dict(model.named_modules())
     return [parts[name] for name in sorted(began, key=began.__getitem__)]
