@@ -497,9 +497,7 @@ def _descent(record: dict[str, Any]) -> dict[str, Any]:
     theirs = runs.record(run)
     trained = runs.trained(record)
     spec, other = Spec.of(record["spec"]), Spec.of(theirs["spec"])
-    if any(
-        getattr(spec, part) != getattr(other, part) for part in ("medium", "shape", "condition")
-    ) or (
+    if (spec.medium, spec.shape) != (other.medium, other.shape) or (
         trained.classifies and spec.classes != other.classes  # whose last layer is made for them
     ):
         raise UserError(
