@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.further --family diffusion --seconds 10 --seeds 0 1 2 3 4``
 
-MNIST at 16×16: the parent learns nine digits, 300 pictures of the tenth are the new set, others of it the reference. A
+MNIST at 8×8: the parent learns nine digits, 300 pictures of the tenth are the new set, others of it the reference. A
 seed chooses the 300 pictures and the noise. The Fréchet distance is that of the judge's features (it knows all ten) to
 the reference, in units of what real test pictures of the class have; copying is the share of samples nearer to the 300
 than to 300 held-out ones, beside that of other real pictures. Needs MNIST in SIMULACRA_DATA_DIR. One thread.
@@ -94,7 +94,7 @@ def main() -> None:
     """Trains and measures; prints one line per run, and one per choice of layers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", default="diffusion")
-    parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--size", type=int, default=8)
     parser.add_argument("--digit", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10, help="CPU-seconds of each training")
     parser.add_argument("--before", type=float, default=60, help="CPU-seconds of the parent")

@@ -81,6 +81,8 @@ class Origin(Entry):
         note: Makes a sentence of a record: what the model is, and what it does to an image.
         knows: Tells by what a package holds, never by its name, whether it is one of its own.
         see: Says of a package that it knows what is in it, before anything is built.
+        further: Gives the facts of a network that is trained further, from those of the one that it starts from, its
+            classes and those of the new dataset; None where its models are not trained here.
     """
 
     files: tuple[str, ...] = ()
@@ -89,6 +91,9 @@ class Origin(Entry):
     note: Callable[[Mapping[str, Any]], str] = lambda record: ""
     knows: Callable[[Package], bool] = lambda package: False
     see: Callable[[Package], Seen] | None = None
+    further: Callable[[Mapping[str, Any], Sequence[str], Sequence[str]], dict[str, Any]] | None = (
+        None
+    )
 
 
 origins = Registry("origin of models", Origin, "core.brought")

@@ -121,13 +121,15 @@ def augmentation(task: Task) -> dict[str, Any]:
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
-    from core import datasets
+    from core import brought, datasets
     from core.models import families
     from core.training import FineTuneConfig, TrainConfig
 
+    family = choice["family"]  # or where a model was brought from that is trained further
+    known = brought.origins if brought.sampling(family) else families
     return {
         "dataset": datasets.config_of(choice["dataset"]),
-        "family": families.get(choice["family"]).config,
+        "family": known.get(family).config,
         "augment": AugmentConfig,
         "train": TrainConfig,
         "further": FineTuneConfig,
@@ -203,8 +205,8 @@ def pace(
 def continued(run: jobs.Job, dataset: str) -> tuple[dict[str, str], dict[str, Any]]:
     """Gives what a training asks for that goes on from a run: its family's settings, and how it was trained.
 
-    How far, at which learning rate and with which layers are questions of their own. Parameters of the dataset are
-    taken over where it is the same.
+    At which learning rate, with which layers and how patiently are questions of their own. Parameters of the dataset
+    are taken over where it is the same.
 
     Args:
         run: What it starts from.
@@ -212,20 +214,23 @@ def continued(run: jobs.Job, dataset: str) -> tuple[dict[str, str], dict[str, An
 
     Returns:
         The choice and the dotted values of :func:`core.kinds.submit`, ``train.parent`` among them.
+
+    Raises:
+        UserError: If it has no record.
     """
-    chosen, old = flat(run.config)
-    choice = {"dataset": dataset, "family": runs.family_of(run)}
-    known = parts("train", choice)
-    left = ("train.lr", "train.images", "train.patience", "train.parent")
+    record = runs.record(run)
+    family = record.get("family") or record["brought"]
+    left = ("train.lr", "train.patience", "train.parent")
     values = {
         name: value
-        for name, value in old.items()
-        if (part := name.partition(".")[0]) in known
-        and part != "further"
-        and choice.get(part) == chosen.get(part)
-        and name not in left
+        for name, value in flat(run.config)[1].items()
+        if name.startswith(("train.", "augment.")) and name not in left
     }
-    return choice, values | {"train.parent": run.id}
+    if "family" in record:
+        values |= {f"family.{name}": value for name, value in family["config"].items()}
+    if (source := record["dataset"])["name"] == dataset:
+        values |= {f"dataset.{name}": value for name, value in source["config"].items()}
+    return {"dataset": dataset, "family": family["name"]}, values | {"train.parent": run.id}
 
 
 def processes(config: Mapping[str, Any]) -> int:
@@ -282,9 +287,34 @@ def allow(config: dict[str, Any], family: str) -> None:
                 f"{run.name} is of the family {runs.family_of(run)}, and a {family} cannot start from it. "
                 "Choose a run of the same family, or leave train.parent out."
             )
+        if why := lacking(run):
+            raise UserError(why)
         train["parent"] = f"{run.id}@{step}"
+    elif family not in (*families.names(), *kinds.names()):
+        raise UserError(
+            f"Nothing of the kind {family} is trained from nothing here. Name a run of it that was brought as "
+            "train.parent (--from RUN), or choose a family."
+        )
     if further := config.get("further"):
         _allow_layers(further, train["parent"])
+
+
+def lacking(run: jobs.Job) -> str:
+    """Says why nothing can start from the weights of a run; empty where it can."""
+    from core import brought
+    from core.models import Trainable
+
+    record = runs.record(run)
+    if "brought" in record:
+        origin = brought.origins.get(record["brought"]["name"])
+        if origin.further is None:
+            return (
+                f"{run.name} was brought from elsewhere ({origin.title}), and such a model is not trained here. "
+                "Explore it as it is, or train a run of your own."
+            )
+    if not isinstance(runs.network(record), Trainable):
+        return f"The network of {run.name} says no loss to train it by. Explore it as it is."
+    return ""
 
 
 def _allow_layers(further: Mapping[str, Any], parent: str) -> None:
@@ -360,7 +390,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
     dataset, record = begin(task, {"family": task.config("family"), **augmentation(task)})
 
     def sheet(model: Any, step: int, images: int) -> None:
-        family, seed = record["family"]["name"], record["train"]["seed"]
+        family, seed = runs.family_of(task.job), record["train"]["seed"]
         caption = {"step": step, "images": images}
         draw(task.path / "samples", step, model, family, dataset, seed, caption, 64)
 
@@ -381,14 +411,13 @@ def draw(
     import torch
 
     from core.ground import sheets, xmp
-    from core.models import families
 
     columns = sheets.columns(len(dataset.classes))
     count = columns * max(1, most // columns)
     y = None
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-    x = model.sample(range(count), y, seed, families.get(family).sampling())
+    x = model.sample(range(count), y, seed, runs.sampling(family)())
     folder.mkdir(parents=True, exist_ok=True)
     own = folder if folder.name == "samples" else folder.parent  # a race has a folder for each run
     made = xmp.made_by(own.parent.name)
@@ -447,6 +476,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         "revision": _revision(),
     }
     if record["train"].get("parent"):
+        _take_brought(record)
         record["parent"] = _descent(record)
         if further := task.job.config.get("further"):
             record["further"] = further
@@ -455,6 +485,28 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     files.write_json(task.path / RECORD, record)
     agreed(record)
     return dataset, record
+
+
+def _take_brought(record: dict[str, Any]) -> None:
+    """Lets a record describe the network of a brought run that it starts from, for the classes of its own dataset.
+
+    Raises:
+        UserError: If the network cannot be made for them.
+    """
+    from core import brought
+
+    run, _ = runs.named(record["train"]["parent"])
+    theirs = runs.record(run)
+    if "brought" not in theirs:
+        return
+    source = theirs["brought"]
+    origin = brought.origins.get(source["name"])
+    assert origin.further is not None
+    facts = origin.further(
+        source["facts"], theirs["dataset"]["classes"], record["dataset"]["classes"]
+    )
+    del record["family"]
+    record["brought"] = source | {"facts": facts}
 
 
 def _before(record: Mapping[str, Any]) -> list[str]:
@@ -515,7 +567,11 @@ def _descent(record: dict[str, Any]) -> dict[str, Any]:
         "levels": [other.levels, spec.levels],
     }
     for where, (old, new) in {
-        "train": (theirs["train"], record["train"]),
+        # of what was brought nobody knows how it was trained
+        "train": (
+            theirs["train"] if theirs["train"]["images"] else record["train"],
+            record["train"],
+        ),
         trained.part: tuple(
             source[trained.part].get("config", source[trained.part]) for source in (theirs, record)
         ),
@@ -553,15 +609,15 @@ def _inherited(record: dict[str, Any], model: Any) -> dict[str, Tensor]:
     )
 
 
-def _chosen(record: dict[str, Any], model: Any) -> float:
+def _chosen(record: dict[str, Any], model: Any, family: str) -> float:
     """Lets those layers of a network learn that were chosen; gives the share of the learning rate that suits them."""
     from core.training import FineTuneConfig, further
 
     if "further" not in record:
         return 1.0
     config = FineTuneConfig.of(record["further"], "further")
-    usual = runs.sampling(record["family"]["name"])()
-    further.choose(model, config, usual, record["train"]["seed"])
+    model.requires_grad_(True)  # what was brought comes as it is used
+    further.choose(model, config, runs.sampling(family)(), record["train"]["seed"])
     return config.share
 
 
@@ -589,10 +645,9 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
 
     from core.datasets import evenly
     from core.measure import distances, features
-    from core.models import families
     from core.tensors import device
 
-    sampling = families.get(task.config("family")["name"]).sampling()
+    sampling = runs.sampling(runs.family_of(task.job))()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
     early = 0.0 if task.config("train")["parent"] else 0.02  # what it starts from is worth a look
     spaced = {
@@ -713,7 +768,7 @@ def follow(
     if state is None and (first is not None or "parent" in record):
         first = first or partial(_inherited, record, model)
         model.load_state_dict(agreed(first() if task.lead else None))
-    pace = _chosen(record, model)
+    pace = _chosen(record, model, runs.family_of(task.job))
     trainer = Trainer(model, dataset, config, device(training=True), transform, pace=pace)
     if state is not None:
         trainer.restore(state)

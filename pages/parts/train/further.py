@@ -10,7 +10,7 @@ from core import datasets, jobs, kinds, runs
 from core.ground.writing import duration
 from core.kinds import train as training
 from core.media import media
-from core.models import Spec
+from core.models import Spec, families
 from pages.parts import form, shell
 from pages.parts.train.form import go_on_from
 
@@ -32,6 +32,12 @@ def button(run: jobs.Job) -> None:
         help="Goes on from what it has learned, also with another dataset of the same size: a new run.",
     ):
         ask(run.id)
+
+
+def again(run: jobs.Job) -> bool:
+    """Tells whether the form of the page Train could ask for a run like this one, as not for one that was brought."""
+    known = (*families.names(), *training.trainers())
+    return run.kind in training.trainers() and runs.family_of(run) in known
 
 
 def fitting(run: jobs.Job, spec: Spec) -> dict[str, str]:
@@ -80,6 +86,9 @@ def ask(id: str) -> None:
     from core.training import further
 
     run = jobs.get(id)
+    if why := training.lacking(run):
+        st.info(shell.plain(why), icon=":material/info:")
+        return
     record = runs.record(run)
     spec, network = Spec.of(record["spec"]), runs.network(record)
     st.caption(
@@ -147,7 +156,7 @@ def ask(id: str) -> None:
             icon=":material/play_arrow:",
             disabled=not shell.may_change(),
         )
-        if run.kind in training.trainers() and st.button(
+        if again(run) and st.button(
             "All settings",
             key="train.from",
             icon=":material/tune:",

@@ -6,7 +6,6 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.kinds.train import trainers
 from pages.parts import shell
 from pages.parts.train import further
 from pages.parts.train.form import go_on_from, take_over
@@ -15,7 +14,7 @@ from pages.parts.train.form import go_on_from, take_over
 def draw(run: jobs.Job) -> None:
     """Offers what can be done with a run."""
     with st.container(horizontal=True):
-        trains = run.kind in trainers()  # not what was brought, or hardened
+        trains = further.again(run)
         if trains:
             st.button(
                 "Use its settings",
