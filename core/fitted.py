@@ -18,6 +18,7 @@ import numpy as np
 from core import datasets, jobs, runs
 from core.catalog import UserError
 from core.datasets import Dataset
+from core.datasets.attributes import generator
 from core.datasets.dataset import digests
 from core.ground import files
 from core.ground.cache import Cache
@@ -73,7 +74,11 @@ def keep(path: Path, dataset: Dataset, sources: Iterable[Fitted] = ()) -> None:
     """
     if (path / FILE).exists():
         return
-    whole = _of_dataset(dataset, sources)
+    write(path, _of_dataset(dataset, sources))
+
+
+def write(path: Path, whole: Fitted) -> None:
+    """Writes what a run has learned from into its folder."""
     memory = io.BytesIO()
     np.savez(
         memory,
@@ -94,8 +99,13 @@ def _of_dataset(dataset: Dataset, sources: Iterable[Fitted] = ()) -> Fitted:
         [digests(np.asarray(dataset.x[dataset.splits[part]]))] for part in ("train", "valid")
     )
     unknown = []
-    made = (dataset.attributes or {}).get("run", np.zeros(0, str))
-    for other in [*sources, *(named(id) for id in np.unique(made.astype(str)) if id)]:
+    known = dataset.attributes or {}
+    made = set(known.get("run", np.zeros(0, str)).astype(str).tolist())
+    if (
+        known.get("parameters", np.zeros(0)).dtype.kind == "U"
+    ):  # an attacked sample has learned, too
+        made |= {generator(said) for said in np.unique(known["parameters"]).tolist()}
+    for other in [*sources, *(named(id) for id in sorted(made - {""}))]:
         if other.train is not None and other.compares(dataset):
             train.append(other.train)
             valid.append(other.valid)

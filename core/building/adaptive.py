@@ -19,7 +19,8 @@ import numpy as np
 from core.building.axes import real_part
 from core.building.coverage import GapsConfig, coverage
 from core.building.experiment import Experiment, ExperimentConfig
-from core.building.pool import Augmented, Synthetic, model_of
+from core.building.experiment.samples import drawn_by
+from core.building.pool import Augmented, Synthetic
 from core.building.shares import apportioned, bounded
 from core.catalog import Config, UserError, knob, seed_knob
 from core.datasets import Dataset
@@ -189,7 +190,7 @@ class Adaptive:
         if config.source != "augmented":
             gates = {k: getattr(config, k) for k in ("confidence", "authentic", "distinct")}
             watch.say("Training a generative model", 0.1)
-            draw = model_of(self.trial, real, seed, watch)
+            draw = drawn_by(self.trial, real, seed, watch)
             supplies.append(Synthetic(real, draw, first, gates, watch))
         if config.source != "synthetic":
             parents = {k: part.parents for k, part in enumerate(self.parts)}

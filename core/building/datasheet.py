@@ -60,7 +60,7 @@ def answers(
     columns = [name for name in dataset.attributes or {} if name not in ("picture", "group")]
     part = "Motivation"
     yield DatasheetAnswer(part, "For what purpose was it created?", purpose or UNKNOWN)
-    yield DatasheetAnswer(part, "Who created it, and who paid for it?", UNKNOWN)
+    yield DatasheetAnswer(part, "Who created it, and who paid for it?", _said(dataset, "creator"))
     part = "Composition"
     yield DatasheetAnswer(
         part,
@@ -138,13 +138,20 @@ def answers(
         f"{licence}." if licences.stated(licence) else UNKNOWN,
     )
     part = "Maintenance"
-    yield DatasheetAnswer(part, "Who maintains it, and how are they reached?", UNKNOWN)
+    yield DatasheetAnswer(
+        part, "Who maintains it, and how are they reached?", _said(dataset, "maintainer")
+    )
     yield DatasheetAnswer(
         part,
         "How are versions told apart?",
         f"By a fingerprint of all pixels, labels and splits: {dataset.fingerprint}."
         + (f" It was made from {dataset.parent}." if dataset.parent else ""),
     )
+
+
+def _said(dataset: Dataset, term: str) -> str:
+    said = dataset.terms.get(term, "").rstrip(".")
+    return f"{said}, as its owner says." if said else UNKNOWN
 
 
 def _acquired(dataset: Dataset, made: Mapping[str, int]) -> str:

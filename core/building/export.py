@@ -156,7 +156,8 @@ def _chosen(dataset: Dataset, names: Sequence[str]) -> list[Layout]:
     for layout in chosen:
         if why := layout.refuses(dataset):
             able = ", ".join(other.name for other in layouts if not other.refuses(dataset))
-            raise UserError(f"{why} Choose from: {able}.")
+            other = f"Choose from: {able}." if able else "Make a version with fewer of them."
+            raise UserError(f"{why} {other}")
     return chosen
 
 

@@ -88,13 +88,10 @@ class Outgoing:
                 or (self.dataset.y is None and name.casefold() in _CLASS)
             ):
                 name += BEFORE
-            kind = {"b": bool, "i": np.int64, "u": np.int64, "f": np.float64}
-            found[name] = np.asarray(values).astype(kind.get(values.dtype.kind, str))
             unsaid = unknown(known, own)
             if sized and own in ("width", "height") and values.dtype.kind in "iuf":
                 unsaid = unsaid | (values <= 0)  # of what was never imported
-            if unsaid.any():  # in a file it is null or nan, never a number
-                found[name] = np.where(unsaid, np.nan, values.astype(np.float64))
+            found[name] = _column(np.asarray(values), unsaid)
         return found
 
     @cached_property
@@ -307,6 +304,23 @@ class Outgoing:
     def figures(self) -> dict[str, bytes]:
         """Gives the pictures that belong to the card, by the name of the file."""
         return card.figures(self.dataset)
+
+
+def _column(values: np.ndarray, unsaid: np.ndarray) -> np.ndarray:
+    """Gives a column as bool, int64, float64 or str; what no file of numbers can hold becomes text.
+
+    Args:
+        values: Of every row, (N,).
+        unsaid: Of which rows nothing is known; in a file that is null or nan, never a number.
+    """
+    kind = values.dtype.kind
+    if kind == "u" and values.size and int(values.max()) >= 2**63:
+        return np.where(unsaid, "", values.astype(str))
+    if kind == "f" and np.isinf(values).any():  # JSON has no sign for it
+        return np.where(unsaid, "", values.astype(str))
+    if unsaid.any():
+        return np.where(unsaid, np.nan, values.astype(np.float64))
+    return values.astype({"b": bool, "i": np.int64, "u": np.int64, "f": np.float64}.get(kind, str))
 
 
 def cells(values: np.ndarray | Sequence[bytes], known: np.ndarray | None = None) -> Any:

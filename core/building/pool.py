@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from core.building.experiment.arms import Setup
+from core.building.experiment.samples import Draw, sift
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Watch
 
@@ -70,7 +70,7 @@ class Synthetic:
     def __init__(
         self,
         real: Dataset,
-        draw: Callable[[Any, Any], tuple[Any, Any]],
+        draw: Draw,
         judge: Any,
         gates: Mapping[str, Any],
         watch: Watch = UNWATCHED,
@@ -108,58 +108,16 @@ class Synthetic:
         """Draws some samples of a class, and keeps what passes, under the class that it belongs to."""
         import torch
 
-        from core.building.gate import gate
-
         ids = torch.arange(self.next, self.next + _DRAWN)
         self.next += _DRAWN
         self.drawn[label] = self.drawn.get(label, 0) + _DRAWN
         with torch.inference_mode():
             samples, y = self.draw(ids, torch.full((_DRAWN,), label))
-            raw = self.real.medium.kept(samples, self.real.levels)
-            x = self.real.medium.seen(torch.as_tensor(raw), self.real.levels)
-            shares = torch.cat([self.judge(part).softmax(1) for part in x.split(500)])
-            labels = shares.argmax(1) if y is None else y
-            points = torch.cat([self.judge.features(part) for part in x.split(500)]).numpy()
-        passed = gate(
-            points,
-            self.known,
-            chances=shares.gather(1, labels[:, None])[:, 0].numpy(),
-            confidence=self.gates["confidence"],
-            authentic=self.gates["authentic"],
-            distinct=self.gates["distinct"],
-            earlier=np.concatenate(self.points) if self.points else None,
-        )
+        earlier = np.concatenate(self.points) if self.points else None
+        sifted = sift(self.real, self.judge, self.known, samples, y, self.gates, earlier)
+        passed = sifted.gated
         for name, n in passed.refused.items():
             self.refused[name] = self.refused.get(name, 0) + n
-        self.points.append(points[passed.keep])
+        self.points.append(sifted.points[passed.keep])
         for i in np.flatnonzero(passed.keep):
-            self.kept.setdefault(int(labels[i]), []).append(raw[i])
-
-
-def model_of(
-    trial: Setup, data: Dataset, seed: int, watch: Watch = UNWATCHED
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Trains a generative model on real images alone, and gives what draws its samples; see :class:`Synthetic`."""
-    import torch
-
-    from core.models import build, families
-    from core.training import TrainConfig, Trainer, batch_of, spec_of
-    from core.training.trained import finished
-
-    config = trial.config
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = build(config.family, {}, spec_of(data))
-    batch = min(batch_of(model, TrainConfig()), max(8, len(data)))
-    train = TrainConfig(
-        images=config.model_images, batch=batch, seed=seed, watch=False, precision="float32"
-    )
-    trainer = Trainer(model, data, train, torch.device("cpu"))
-    published = finished(trainer, "Training a generative model", watch.aside())
-    sampling = families.get(config.family).sampling()
-
-    def draw(ids: Any, labels: Any) -> tuple[Any, Any]:
-        y = labels if published.classes else None
-        return published.sample(ids.tolist(), y, seed, sampling).clone(), y
-
-    return draw
+            self.kept.setdefault(int(sifted.labels[i]), []).append(sifted.x[i])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from core.datasets import Dataset
-from core.datasets.attributes import LINEAGE, ORIGINS, joined
+from core.datasets.attributes import LINEAGE, ORIGINS, generator, joined
 
 COLUMNS = LINEAGE
 _USUAL: Mapping[str, Any] = dict(zip(COLUMNS, ("real", -1, "", -1, ""), strict=True))
@@ -46,18 +45,6 @@ def generators(dataset: Dataset) -> np.ndarray:
     for row in np.flatnonzero(columns["origin"] == "adversarial"):
         made[row] = generator(str(columns["parameters"][row]))
     return made.astype(str)
-
-
-def generator(parameters: str) -> str:
-    """Reads from the parameters of an adversarial item, JSON, which run has made what it was made from."""
-    if '"generator"' not in parameters:
-        return ""
-    try:
-        said = json.loads(parameters)
-    except ValueError:
-        return ""
-    run = said.get("generator", "") if isinstance(said, dict) else ""
-    return run if isinstance(run, str) else ""
 
 
 def roots(dataset: Dataset) -> np.ndarray:

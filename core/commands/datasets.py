@@ -25,6 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--consent",
         help="say whether the people on it agreed: unknown, given, not needed or withdrawn",
     )
+    parser.add_argument("--creator", help="say who created a saved dataset, and who paid for it")
+    parser.add_argument("--maintainer", help="say who maintains it, and how they are reached")
     parser.add_argument("--delete", action="store_true", help="delete this saved dataset, for good")
     parser.add_argument("--yes", action="store_true", help="really delete")
 
@@ -74,9 +76,9 @@ def run(arguments: argparse.Namespace) -> None:
         dataset = datasets.load(arguments.name, parse(arguments.set), Terminal())
         if arguments.save:
             dataset = datasets.save(arguments.save, dataset)
-    if arguments.licence is not None or arguments.consent is not None:
-        said = arguments.save or arguments.name
-        dataset = datasets.state(said, licence=arguments.licence, consent=arguments.consent)
+    terms = {key: getattr(arguments, key) for key in datasets.TERMS}
+    if any(said is not None for said in terms.values()):
+        dataset = datasets.state(arguments.save or arguments.name, **terms)
     result = {
         "name": dataset.name,
         "images": len(dataset.x),
@@ -89,8 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         "fingerprint": dataset.fingerprint,
         "parent": dataset.parent,
         "group": dataset.group,
-        "licence": dataset.terms.get("licence", ""),
-        "consent": dataset.terms.get("consent", ""),
+        **{key: dataset.terms.get(key, "") for key in datasets.TERMS},
         "refused": [list(pair) for pair in dataset.refused],
         # sentences, then what each folder at the top was taken as
         "notes": [

@@ -19,6 +19,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reason", default="", help="why they must not be used")
     parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="only the very pixels of an item; else its near copies count, too",
+    )
+    parser.add_argument(
         "--undo", action="store_true", help="take them off the list, as --list names them"
     )
     parser.add_argument("--list", action="store_true", help="show what is on the list")
@@ -55,8 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{item} is neither an item as digits:5 nor a file that can be read ({error.strerror}). Name one."
             ) from None
         new += kept.forget_file(data, file.name, arguments.reason, "command line")
+    copies: dict[str, list[int]] = {}
     for name, some in rows.items():
-        new += kept.forget(datasets.load(name), some, arguments.reason, "command line")
+        dataset = datasets.load(name)
+        near = not arguments.exact
+        new += kept.forget(dataset, some, arguments.reason, "command line", near)
+        found = {row for item in some * near for row in kept.near_copies(dataset, item)}
+        if more := sorted(found - set(some)):
+            copies[name] = more
     flagged = {run.id: why for run in runs.listing() if (why := optout.retrain(run))}
     entries = optout.listed()
     lines = []
@@ -65,6 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
             f"{many(taken, 'item')} taken off" if arguments.undo else f"{many(new, 'item')} added"
         )
         lines.append(f"{what}; {len(entries):,} on the list.")
+    for name, found in copies.items():
+        shown = ", ".join(f"{name}:{row}" for row in found[:20]) + ", …" * (len(found) > 20)
+        lines.append(
+            f"Near copies that count from now on, too, {len(found):,} of them: {shown}. If one is another picture, "
+            "take it back (--undo) and forget with --exact."
+        )
     if arguments.list:
         lines += [f"{entry.source}: {entry.reason} ({day(entry.when)})" for entry in entries] or [
             "Nothing is on the list."
@@ -73,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = {
         "added": new,
         "taken_off": taken,
+        "near_copies": copies,
         "listed": [
             {"source": entry.source, "reason": entry.reason, "who": entry.who, "when": entry.when}
             for entry in entries

@@ -25,7 +25,9 @@ from core.datasets import sources as _sources  # registers
 from core.datasets import store
 from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
+    LONGEST_TERM,
     SPLITS,
+    TERMS,
     Consent,
     Dataset,
     Preview,
@@ -300,8 +302,15 @@ def terms(name: str, values: Mapping[str, Any] | None = None) -> dict[str, str]:
     return {"licence": said.get("licence", ""), "consent": "" if consent == "unknown" else consent}
 
 
-def state(name: str, *, licence: str | None = None, consent: str | None = None) -> Dataset:
-    """Sets the licence of a saved dataset's images, and whether the people on them agreed.
+def state(
+    name: str,
+    *,
+    licence: str | None = None,
+    consent: str | None = None,
+    creator: str | None = None,
+    maintainer: str | None = None,
+) -> Dataset:
+    """Sets the terms of a saved dataset, as :class:`Dataset` has them; what is None stays.
 
     Raises:
         UserError: If the server is view-only, there is no such saved set, or the consent is not one of the choices.
@@ -322,8 +331,9 @@ def state(name: str, *, licence: str | None = None, consent: str | None = None) 
     except store.Damaged as error:
         raise _damaged(name, error.file, error.why) from error
     terms = dict(meta.get("terms", {}))
-    if licence is not None:
-        terms["licence"] = " ".join(licence.split())[:200]
+    for key, said in {"licence": licence, "creator": creator, "maintainer": maintainer}.items():
+        if said is not None:
+            terms[key] = " ".join(said.split())[:LONGEST_TERM]
     if consent is not None:
         terms["consent"] = consent
     meta["terms"] = terms

@@ -23,7 +23,7 @@ from core.ground import untrusted
 
 INSIDE = 0.5  # share of a box that must lie in its picture
 NAMED = 200  # things that are left out, by name, of one file
-_BYTES = 2**25  # of a file of annotations, at most
+_BYTES = 2**27  # of a file of annotations, at most
 
 
 # what is read in part, one or several, and what of it
@@ -128,7 +128,7 @@ def limits(pictures: int) -> untrusted.Limits:
     return untrusted.Limits(
         characters=min(_BYTES, 2**20 + 2**13 * pictures),
         depth=16,
-        values=min(3_000_000, 50_000 + 1_000 * pictures),
+        values=min(12_000_000, 50_000 + 1_000 * pictures),
         advice="Take a part of the pictures, or leave outlines out of the export.",
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
-from core.datasets.dataset import Consent, Dataset
+from core.datasets.dataset import LONGEST_TERM, Consent, Dataset
 from core.ground.untrusted import Limits, NoData, read_json
 
 LINEAGE = ("origin", "parent", "run", "seed", "parameters")
@@ -137,12 +138,11 @@ def described(data: bytes) -> dict[str, Any]:
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
         found["classes"] = list(dict.fromkeys(classes))
     if isinstance(terms, dict):
-        known = {"licence": str(terms.get("licence", ""))[:200], "consent": terms.get("consent")}
-        found["terms"] = {
-            key: value
-            for key, value in known.items()
-            if value and (key == "licence" or value in get_args(Consent))
-        }
+        texts = ("licence", "creator", "maintainer")
+        known = {key: str(terms.get(key) or "")[:LONGEST_TERM] for key in texts}
+        if terms.get("consent") in get_args(Consent):
+            known["consent"] = terms["consent"]
+        found["terms"] = {key: value for key, value in known.items() if value}
     if isinstance(group, str):
         found["group"] = group[:200]
     return found
@@ -179,6 +179,18 @@ def _whole(value: Any) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
     return value if isinstance(value, int) and 0 <= value < 2**63 else -1
+
+
+def generator(parameters: str) -> str:
+    """Reads from the parameters of an adversarial item, JSON, which run has made what it was made from."""
+    if '"generator"' not in parameters:
+        return ""
+    try:
+        said = json.loads(parameters)
+    except ValueError:
+        return ""
+    run = said.get("generator", "") if isinstance(said, dict) else ""
+    return run if isinstance(run, str) else ""
 
 
 def of_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray] | None:

@@ -25,6 +25,8 @@ ONE_CLASS = (
     ", and a picture has one"  # how the reason ends for which one with several classes is left out
 )
 Consent = Literal["unknown", "given", "not needed", "withdrawn"]  # of the people on the images
+TERMS = ("licence", "consent", "creator", "maintainer")  # what is said of a set as a whole
+LONGEST_TERM = 200  # characters of what is said of a set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +168,11 @@ class Dataset:
     Shapes: ``x`` is of the shape and type of the medium, in memory or memory-mapped; images are uint8 (N, C, H, W) with
     values 0 … ``levels - 1``, and are read as ``x / (levels - 1)``. ``y`` is int64 (N,) or None. Each split is a sorted
     int64 array of indices; the three are disjoint and cover every item. ``terms`` are the ``licence`` of the items and
-    the ``consent`` of the people on them; they travel with every version. ``group`` is the name of what keeps items in
-    one split (``patient``, ``speaker``), or empty; the attribute of the name ``group`` then holds the group of each
-    item, empty for an item without one. ``pair`` is a second image of each item, for models that turn one into the
-    other; None where there is none.
+    the ``consent`` of the people on them, with the ``creator`` and the ``maintainer`` of the set where somebody has
+    said them; they travel with every version. ``group`` is the name of what keeps items in one split (``patient``,
+    ``speaker``), or empty; the attribute of the name ``group`` then holds the group of each item, empty for an item
+    without one. ``pair`` is a second image of each item, for models that turn one into the other; None where there is
+    none.
 
     Raises:
         ValueError: If the parts do not fit together.

@@ -331,8 +331,11 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             **({"chain": source.rows.chain} if source.rows and source.rows.chain else {}),
         },
         terms={
-            name: tree.terms.get(name, value) if value in ("", "unknown") else value
-            for name, value in datasets.get("folder").terms(config).items()
+            **{name: shown(said) for name, said in tree.terms.items()},
+            **{  # what a person chose holds before what the files say
+                name: tree.terms.get(name, value) if value in ("", "unknown") else value
+                for name, value in datasets.get("folder").terms(config).items()
+            },
         },
         group=group,
     )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SIDE = 32  # of a look, in values
 _REACH = 2  # values by which a picture may have been moved
 # Difference of two looks, as a share of their contrast, up to which they are the same picture. Measured on 1,800 faces
-# of 32 px: under 1 % are this near to another one; of copies that are lighter, mirrored or JPEG, over 90 % are.
+# of 32 px: about 1 % are this near to another one; of copies that are lighter, mirrored or JPEG, over 90 % are.
 NEAR = 0.062
 _COLOUR = 0.25  # weight of colour, which JPEG changes more than light
 _INNER = SIDE - 2 * _REACH

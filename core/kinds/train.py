@@ -218,6 +218,8 @@ def continued(run: jobs.Job, dataset: str) -> tuple[dict[str, str], dict[str, An
     Raises:
         UserError: If it has no record.
     """
+    from core.models import families
+
     record = runs.record(run)
     family = record.get("family") or record["brought"]
     left = ("train.lr", "train.patience", "train.parent")
@@ -226,7 +228,7 @@ def continued(run: jobs.Job, dataset: str) -> tuple[dict[str, str], dict[str, An
         for name, value in flat(run.config)[1].items()
         if name.startswith(("train.", "augment.")) and name not in left
     }
-    if "family" in record:
+    if family["name"] in families:
         values |= {f"family.{name}": value for name, value in family["config"].items()}
     if (source := record["dataset"])["name"] == dataset:
         values |= {f"dataset.{name}": value for name, value in source["config"].items()}
@@ -302,11 +304,12 @@ def allow(config: dict[str, Any], family: str) -> None:
 def lacking(run: jobs.Job) -> str:
     """Says why nothing can start from the weights of a run; empty where it can."""
     from core import brought
-    from core.models import Trainable
+    from core.models import Trainable, families
 
     record = runs.record(run)
-    if "brought" in record:
-        origin = brought.origins.get(record["brought"]["name"])
+    name = record.get("brought", {}).get("name")
+    if name is not None and name not in families:
+        origin = brought.origins.get(name)
         if origin.further is None:
             return (
                 f"{run.name} was brought from elsewhere ({origin.title}), and such a model is not trained here. "
@@ -494,19 +497,17 @@ def _take_brought(record: dict[str, Any]) -> None:
         UserError: If the network cannot be made for them.
     """
     from core import brought
+    from core.models import families
 
-    run, _ = runs.named(record["train"]["parent"])
-    theirs = runs.record(run)
-    if "brought" not in theirs:
+    theirs = runs.record(runs.named(record["train"]["parent"])[0])
+    source = theirs.get("brought")
+    if source is None or source["name"] in families:  # what was packed is of a family again
         return
-    source = theirs["brought"]
-    origin = brought.origins.get(source["name"])
-    assert origin.further is not None
-    facts = origin.further(
-        source["facts"], theirs["dataset"]["classes"], record["dataset"]["classes"]
-    )
+    classes = theirs["dataset"]["classes"][: theirs["classes"]], record["dataset"]["classes"]
+    further = brought.origins.get(source["name"]).further
+    assert further is not None
     del record["family"]
-    record["brought"] = source | {"facts": facts}
+    record["brought"] = source | {"facts": further(source["facts"], *classes)}
 
 
 def _before(record: Mapping[str, Any]) -> list[str]:
@@ -566,17 +567,13 @@ def _descent(record: dict[str, Any]) -> dict[str, Any]:
         ],
         "levels": [other.levels, spec.levels],
     }
-    for where, (old, new) in {
-        # of what was brought nobody knows how it was trained
-        "train": (
-            theirs["train"] if theirs["train"]["images"] else record["train"],
-            record["train"],
-        ),
-        trained.part: tuple(
-            source[trained.part].get("config", source[trained.part]) for source in (theirs, record)
-        ),
-    }.items():
-        pairs |= {f"{where}.{name}": [old.get(name), value] for name, value in new.items()}
+    before = theirs[runs.trained(theirs).part]
+    own = record[trained.part]
+    parts_of = {trained.part: (before.get("config", before), own.get("config", own))}
+    if theirs["train"]["images"]:  # of what was brought nobody knows how it was trained
+        parts_of = {"train": (theirs["train"], record["train"])} | parts_of
+    for where, (old, new) in parts_of.items():
+        pairs |= {f"{where}.{n}": [old[n], value] for n, value in new.items() if n in old}
     changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     changed.pop("train.parent", None)
     opened = runs.open_model(run, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -154,39 +154,75 @@ def invert(
     """
     began = time.perf_counter()
     x = checked_images(space, x)[:1]
-    points, images = bank(space)
-    if label is not None and space.classes:
-        label = space.known(label)
-        of_class = points[:, space.latent + label] > 0.5
-        if int(of_class.sum()) < 100:  # a rare class is drawn anew
-            points = space.draw(range(256), [label] * 256, seed=1)
-            with torch.no_grad():
-                images = space.decode(points, quick=True).flatten(1).half()
-        else:
-            points, images = points[of_class], images[of_class]
+    points, images = candidates(space, label)
     flat = x.flatten(1)
     errors = (images.float() - flat).square().mean(1)
     nearest = errors.topk(min(STARTS, len(errors)), largest=False).indices
-    z, shares = points[nearest].split([space.latent, space.classes], 1)
-    longest = LONGEST * space.studied()[:, : space.latent].norm(dim=1).mean()
-    if float(longest) == 0:  # a truncation of 0 leaves a single latent
-        longest = torch.tensor(float(space.latent) ** 0.5)
-
-    first, second = torch.zeros_like(z), torch.zeros_like(z)
     best: tuple[float, Tensor] | None = None
-    for step in range(steps + 1):
-        z = z.detach().requires_grad_()
-        with torch.enable_grad():
-            decoded = space.smooth(torch.cat([z, shares], 1)).flatten(1)
-            error = (decoded - flat).square().mean(1)
-            (slope,) = torch.autograd.grad(error.sum(), z)
-        error = error.detach()
-        lowest = int(error.argmin())
-        if best is None or float(error[lowest]) < best[0]:
-            best = float(error[lowest]), torch.cat([z[lowest], shares[lowest]]).detach()
+    search = descent(
+        space, points[nearest][None], lambda made: (made.flatten(1) - flat).square().mean(1), steps
+    )
+    for step, (points, error) in enumerate(search):
+        lowest = int(error[0].argmin())
+        if best is None or float(error[0, lowest]) < best[0]:
+            best = float(error[0, lowest]), points[0, lowest]
         if step % every == 0 or step == steps:
             image = space.image(best[1])
             yield SearchStep(best[1], image, best[0], step / steps, time.perf_counter() - began)
+
+
+def candidates(space: Space, label: int | None = None) -> tuple[Tensor, Tensor]:
+    """Gives what :func:`bank` has of a class, or all of it without one; of a rare class, other draws.
+
+    Raises:
+        UserError: If there is no such class.
+    """
+    points, images = bank(space)
+    if label is None or not space.classes:
+        return points, images
+    label = space.known(label)
+    of_class = points[:, space.latent + label] > 0.5
+    if int(of_class.sum()) >= 100:
+        return points[of_class], images[of_class]
+
+    def make() -> tuple[Tensor, Tensor]:
+        points = space.draw(range(256), [label] * 256, seed=1)
+        with torch.no_grad():
+            return points, space.decode(points, quick=True).flatten(1).half()
+
+    return remember(space, ("bank", label), make)
+
+
+def descent(
+    space: Space, points: Tensor, error: Callable[[Batch], Tensor], steps: int = STEPS
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Follows the gradient of an error from several points of each of several searches.
+
+    The worse half of the points of each search is dropped after each third of the steps. A latent stays about as long
+    as those that are drawn; classes stay what they are.
+
+    Args:
+        space: Of any model that can be differentiated.
+        points: Where to begin, (searches, points, D + K).
+        error: What is to become small, of images (N, …): (N,).
+        steps: Of the gradient descent.
+
+    Yields:
+        Points (searches, points, D + K) and their errors (searches, points), before the first step and after each.
+    """
+    searches = len(points)
+    z, shares = points.flatten(0, 1).split([space.latent, space.classes], 1)
+    longest = LONGEST * space.studied()[:, : space.latent].norm(dim=1).mean()
+    if float(longest) == 0:  # a truncation of 0 leaves a single latent
+        longest = torch.tensor(float(space.latent) ** 0.5)
+    first, second = torch.zeros_like(z), torch.zeros_like(z)
+    for step in range(steps + 1):
+        z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            off = error(space.smooth(torch.cat([z, shares], 1)))
+            (slope,) = torch.autograd.grad(off.sum(), z)
+        off = off.detach().view(searches, -1)
+        yield torch.cat([z, shares], 1).detach().unflatten(0, off.shape), off
         with torch.no_grad():  # Adam (Kingma and Ba, 2014) with a rate that falls along a cosine
             first = 0.9 * first + 0.1 * slope
             second = 0.99 * second + 0.01 * slope.square()
@@ -196,6 +232,9 @@ def invert(
             rate = 0.15 * (0.05 + 0.95 * (1 + np.cos(np.pi * step / steps)) / 2)
             z = z - rate * unit
             z = z * (longest / z.norm(dim=1, keepdim=True)).clamp_max(1)
-            if step in (steps // 3, 2 * steps // 3) and len(z) > 1:
-                half = error.topk(len(z) // 2, largest=False).indices
+            if step in (steps // 3, 2 * steps // 3) and off.shape[1] > 1:
+                half = off.topk(off.shape[1] // 2, largest=False).indices  # (searches, points / 2)
+                half = (
+                    half + torch.arange(searches, device=z.device)[:, None] * off.shape[1]
+                ).flatten()
                 z, shares, first, second = z[half], shares[half], first[half], second[half]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def neighbours(
     *,
     most: int = 0,
     but: Sequence[int] | np.ndarray | None = None,
+    only: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the training images nearest to images, by the distance of their pixels.
 
@@ -52,6 +53,7 @@ def neighbours(
         k: How many for each image.
         most: Looks at this many training images, evenly chosen; 0 looks at all.
         but: One image per row that does not count, as its index in the dataset.
+        only: Gives what is compared of images (N, …), in the same shape.
 
     Returns:
         Indices in the dataset, int64 (N, k), nearest first, and distances: root mean square of the difference of
@@ -71,12 +73,12 @@ def neighbours(
         )
     index = evenly(index, most or len(index))
     k = min(k, len(index) - (but is not None))
-    query = x.flatten(1)
+    query = only(x).flatten(1)
     own = None if but is None else torch.as_tensor(np.asarray(but))[:, None]
     best = torch.full((len(query), k), torch.inf)
     where = torch.zeros(len(query), k, dtype=torch.int64)
     for part in np.array_split(index, max(1, len(index) // 4096)):
-        real = dataset.images(part).flatten(1)
+        real = only(dataset.images(part)).flatten(1)
         far = real.square().sum(1) - 2 * query @ real.T  # (N, m), without the terms that all share
         names = torch.as_tensor(part)[None].expand(len(query), -1)
         if own is not None:

@@ -21,7 +21,7 @@ This module names torch only for the type checker, so that listing the families 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -363,6 +363,34 @@ class Purifies(Protocol):
 
 
 @runtime_checkable
+class Repairs(Protocol):
+    """A model that fills in what is not known of an item, in a way of its own."""
+
+    def repair(
+        self,
+        x: Tensor,
+        part: Callable[[Tensor], Tensor],
+        ids: Ids,
+        y: Tensor | None,
+        seed: int,
+        sampling: Config,
+        quick: bool = False,
+    ) -> Iterator[Tensor]:
+        """Yields fills (N, …) in [0, 1] as they are expected after every step; the last ones are the result.
+
+        Args:
+            x: The item, (1, …) in [0, 1], or one for each fill, (N, …); only the known part counts.
+            part: Gives the known part of items (N, …), an orthogonal projection: linear, and twice is as good as once.
+            ids: One number per fill, which depends on its id and the seed, never on the batch.
+            y: Labels (N,); None where nobody says of which class the item is.
+            seed: Of the fills.
+            sampling: The family's sampling config.
+            quick: Gives a preview, in a small part of the time.
+        """
+        ...
+
+
+@runtime_checkable
 class Renders(Protocol):
     """A model that turns another picture of an item, its condition, into the image: a sketch into a face.
 
@@ -395,6 +423,17 @@ class Renders(Protocol):
     def keep(self, x: Tensor) -> None:
         """Keeps the conditions of real images (N, C + told, H, W), evenly spread over them, for `sample`."""
         ...
+
+
+@runtime_checkable
+class Orders(Protocol):
+    """A model that numbers its classes in a way of its own, as one from elsewhere may.
+
+    Attributes:
+        order: For each class of its dataset the row of it in every :class:`core.nets.LabelEmbedding` of the network.
+    """
+
+    order: tuple[int, ...]
 
 
 @runtime_checkable

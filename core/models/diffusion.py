@@ -18,6 +18,11 @@ References (used throughout the code):
     [4] Ho and Salimans, 2022, Classifier-free diffusion guidance, https://arxiv.org/abs/2207.12598
     [5] Grathwohl et al., 2018, FFJORD (likelihood with a random trace), https://arxiv.org/abs/1810.01367
     [6] Perez et al., 2017, FiLM, https://arxiv.org/abs/1709.07871
+    [7] Trippe et al., 2022, Diffusion probabilistic modeling of protein backbones in 3D for the motif-scaffolding
+        problem (SMCDiff), https://arxiv.org/abs/2206.04119
+    [8] Lugmayr et al., 2022, RePaint: inpainting using denoising diffusion probabilistic models,
+        https://arxiv.org/abs/2201.09865
+    [9] Ho et al., 2020, Denoising diffusion probabilistic models, https://arxiv.org/abs/2006.11239
 """
 
 from __future__ import annotations
@@ -42,6 +47,8 @@ TIMES = {"flow": (0.0, 1.0), "denoising": (1.2, 1.2)}
 SIGMA_DATA = 0.5  # [3]
 DROP = 0.1  # share of images whose class the network is not told [4]
 CHURN = 10.0  # noise that the stochastic sampler renews over a whole path, S_churn of [3]
+PARTICLES = 64  # of a fill
+NARROWEST = 0.05  # smallest standard deviation by which particles are weighed, of a range of 2
 CODE = 128  # numbers that tell the network time and class
 
 Field = Callable[[Tensor, float], Tensor]  # a velocity at states and a time
@@ -118,6 +125,8 @@ CURVES = (
 class Diffusion(nn.Module):
     """A velocity field that carries noise to images; see :class:`core.models.GenerativeModel`."""
 
+    exact = 64  # values of an item up to which a divergence is computed, not estimated
+
     def __init__(self, config: DiffusionConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
@@ -189,7 +198,7 @@ class Diffusion(nn.Module):
 
     def latent(self, ids: Ids, seed: int, sampling: DiffusionSampling) -> Tensor:
         """Draws the noise that a path starts from, (N, D)."""
-        return noise(seed, ids, (self.dim,), "latent", device=self.code.pitch.device)
+        return noise(seed, ids, (self.dim,), "latent", device=next(self.parameters()).device)
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Batch:
         """Follows the path from noise (N, D) to images (N, …); no sampler adds fresh noise here."""
@@ -277,17 +286,120 @@ class Diffusion(nn.Module):
 
         return field
 
+    # --- repair -------------------------------------------------------------------------------------------------
+
+    def repair(
+        self,
+        x: Batch,
+        part: Callable[[Tensor], Tensor],
+        ids: Ids,
+        y: Tensor | None,
+        seed: int,
+        sampling: DiffusionSampling,
+        quick: bool = False,
+    ) -> Iterator[Batch]:
+        """Yields fills (N, …) of what is not known of an item; see :class:`core.models.Repairs`.
+
+        Each fill is one of a population of particles [7], which draws are resampled by how well they lead to what is
+        known, with noise of its level; where no class is told, every class has particles. The preview is RePaint [8].
+        """
+        known = part(x * 2 - 1)  # (1, …)
+        steps = self._repainted if quick else self._particles
+        path = steps(known, part, ids, y, seed, sampling)
+        while True:
+            with torch.no_grad():
+                clean = next(path, None)
+            if clean is None:
+                return
+            yield to_images(clean)
+
+    def _particles(
+        self,
+        known: Tensor,
+        part: Callable[[Tensor], Tensor],
+        ids: Ids,
+        y: Tensor | None,
+        seed: int,
+        sampling: DiffusionSampling,
+    ) -> Iterator[Tensor]:
+        """Yields the first particle of each fill, centred, as it is expected after every step; [7], algorithm 2."""
+        count, n, device = particles(self.dim), len(ids), known.device
+        rows = torch.arange(n, device=device)[:, None]
+        fresh = partial(noise, seed, ids, device=device)  # a shape and a stream: (N, *shape)
+        lots = fresh((sampling.steps + 1,), "repair choice", uniform=True)  # (N, steps + 1)
+        guidance = sampling.guidance
+        if y is not None:
+            y = y.repeat_interleave(count, 0)  # (N P,)
+        elif (
+            self.classes
+        ):  # each class has its share of the particles, and is told without emphasis
+            place = torch.arange(count, device=device) + lots[:, -1:]
+            edges = torch.tensor(self.spec.shares, device=device).cumsum(0)[:-1]
+            y, guidance = torch.bucketize(place.flatten() / count, edges), 1.0
+        field = self._field(y, guidance)
+        # of each step the first is for what is known on its way from noise, the others for the particles
+        draw = fresh((1 + count, *self.shape), "repair start")
+        noisy, state = draw.split([1, count], 1)  # (N, 1, …), (N, P, …)
+        state = state + each(part, noisy - state)
+        times = torch.linspace(0, 1, sampling.steps + 1).tolist()
+        for step, (t, after) in enumerate(itertools.pairwise(times)):
+            clean = state + (1 - t) * field(state.flatten(0, 1), t).view_as(state)
+            mean, spread = ancestral(state, clean, t, after)
+            noisy, _ = ancestral(noisy, known[:, None], t, after)
+            if after < 1:
+                draw = spread * fresh((1 + count, *self.shape), f"repair step {step}")
+                noisy, state = noisy + draw[:, :1], mean + draw[:, 1:]
+            else:
+                state = mean
+            off = each(part, noisy - mean).square().flatten(2).sum(2)  # (N, P)
+            chance = (-off / (2 * max(spread, NARROWEST) ** 2)).softmax(1)
+            kept = resampled(chance, lots[:, step])
+            state = (state + each(part, noisy - state))[rows, kept]
+            if y is not None:
+                y = y.view(n, count).gather(1, kept).flatten()
+                field = self._field(y, guidance)
+            yield clean[rows[:, 0], kept[:, 0]]
+
+    def _repainted(
+        self,
+        known: Tensor,
+        part: Callable[[Tensor], Tensor],
+        ids: Ids,
+        y: Tensor | None,
+        seed: int,
+        sampling: DiffusionSampling,
+    ) -> Iterator[Tensor]:
+        """Yields fills, centred, as they are expected after every step; [8], algorithm 1."""
+        steps, turns = repainting(self.dim)
+        field = self._field(y, sampling.guidance)
+        state = noise(seed, ids, self.shape, "repaint start", device=known.device)  # (N, …)
+        times = torch.linspace(0, 1, steps + 1).tolist()
+        for step, (t, after) in enumerate(itertools.pairwise(times)):
+            every = (turns, 3, *self.shape)
+            fresh = noise(seed, ids, every, f"repaint {step}", device=known.device)
+            for turn in range(turns if step else 1):
+                back, hidden, jump = fresh[:, turn].unbind(1)  # each (N, …)
+                if turn:  # to the earlier time again, so that the rest can follow what is known
+                    ratio = t / after
+                    lost = math.sqrt((1 - t) ** 2 - (ratio * (1 - after)) ** 2)
+                    state = ratio * state + lost * back
+                state = state + part(torch.lerp(hidden, known, t) - state)
+                clean = state + (1 - t) * field(state, t)
+                mean, spread = ancestral(state, clean, t, after)
+                state = mean + spread * jump
+            yield clean
+
     # --- likelihood ---------------------------------------------------------------------------------------------
 
     def log_prob(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> Tensor:
         """Estimates a lower bound of the log-probability of the levels in nats, (N,), without guidance.
 
-        The probability-flow ODE, 32 Heun steps; the divergence is exact up to 64 values per image and else estimated
-        with 4 random probes [5]. Level k stands for the interval of one level around its value.
+        The probability-flow ODE, 32 Heun steps; the divergence is exact up to ``exact`` values per image and else
+        estimated with 4 random probes [5]. Level k stands for the interval of one level around its value.
         """
         level = 1 / (self.spec.levels - 1)
         x = x + level * (torch.rand(x.shape, generator=generator, device=x.device) - 0.5)
-        if self.dim <= 64:
+        if self.dim <= self.exact:
             probes = torch.eye(self.dim, device=x.device).view(-1, 1, *self.shape)  # (D, 1, …)
             share = 1.0
         else:
@@ -296,6 +408,52 @@ class Diffusion(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             density = log_density(self._field(y, 1.0), x.float() * 2 - 1, probes, share, steps=32)
         return density + self.dim * math.log(2 * level)  # the width of a level between -1 and 1
+
+
+def particles(dim: int) -> int:
+    """Chooses how many particles a fill has, so that those of large images stay bounded.
+
+    >>> [particles(dim) for dim in (64, 28 * 28, 3 * 32 * 32, 3 * 64 * 64, 3 * 512 * 512)]
+    [64, 64, 64, 21, 8]
+    """
+    return min(PARTICLES, max(8, 2**18 // dim))
+
+
+def repainting(dim: int) -> tuple[int, int]:
+    """Chooses the steps of a preview, and how often each is done: fewer for images that take longer."""
+    return (20, 5) if dim <= 64 else (8, 2)
+
+
+def ancestral(state: Tensor, clean: Tensor, t: float, after: float) -> tuple[Tensor, float]:
+    """Gives mean and standard deviation of a state at a later time, from a state and the data that it leads to.
+
+    The posterior of the path's own noise ([9], eq. 7, at ``alpha = t`` and ``sigma = 1 - t``).
+    """
+    ratio, left = t / after, ((1 - after) / (1 - t)) ** 2
+    lost = (1 - t) ** 2 - (
+        ratio * (1 - after)
+    ) ** 2  # variance that the way back from later to now adds
+    return after * clean + ratio * left * (state - t * clean), math.sqrt(max(0.0, left * lost))
+
+
+def resampled(chance: Tensor, u: Tensor) -> Tensor:
+    """Draws as many particles as there are, by systematic resampling.
+
+    Args:
+        chance: Of each, (N, P), with a sum of 1.
+        u: Uniform on (0, 1), (N,).
+
+    Returns:
+        Their places, (N, P), turned so that the first is any of them with its chance.
+    """
+    count = chance.shape[1]
+    place = torch.arange(count, device=chance.device) / count + u[:, None]
+    return torch.searchsorted(chance.cumsum(1), place % 1).clamp_max(count - 1)
+
+
+def each(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a linear function of items (N, …) to populations of them, (N, P, …)."""
+    return part(x.flatten(0, 1)).view_as(x)
 
 
 class Precondition(NamedTuple):

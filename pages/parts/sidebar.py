@@ -14,6 +14,7 @@ from core.media import media
 from pages.parts import glossary
 from pages.parts.shell import (
     choose,
+    go,
     icon_of,
     live,
     on,
@@ -97,6 +98,7 @@ def _choose_run(of: Mapping[str, jobs.Job]) -> None:
         name = f"{plain(run.name)}, " if len(run.name) > 16 else ""
         when = "ships with Simulacra" if run.shipped else f"begun {since(run)}"
         st.caption(f"{name}{plain(runs.family_of(run))}{on(run)}, {when}")
+    go("train", "Bring your own generator", ":material/upload_file:", train__view="bring")
 
 
 def _forget_run() -> None:

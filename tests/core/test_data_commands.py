@@ -14,6 +14,7 @@ from PIL import Image
 
 from core import augment, datasets, jobs, kinds, runs, worker
 from core.__main__ import main
+from core.building import card
 from core.catalog import UserError
 from core.ground import files, sheets
 
@@ -195,10 +196,27 @@ def test_an_experiment_is_expected_done_and_told(run, toy):
     )
 
 
-def test_the_terms_of_a_saved_dataset_can_be_said_later(run, faulty):
+def test_the_terms_of_a_saved_dataset_can_be_said_later(run, faulty, tmp_path):
     said = run("datasets", "faulty", "--licence", "CC-BY-4.0", "--consent", "given", "--json")
     assert (said["licence"], said["consent"]) == ("CC-BY-4.0", "given")
     assert datasets.load("faulty").terms == {"licence": "CC-BY-4.0", "consent": "given"}
+    who = ("--creator", "Ada, paid by nobody", "--maintainer", "ada@example.org")
+    assert run("datasets", "faulty", *who, "--json")["licence"] == "CC-BY-4.0"
+    faulty = datasets.load("faulty")
+    sheet = {said.question: said.text for said in card.of(faulty).answers}
+    assert sheet["Who created it, and who paid for it?"] == (
+        "Ada, paid by nobody, as its owner says."
+    )
+    assert "ada@example.org" in sheet["Who maintains it, and how are they reached?"]
+    out = tmp_path / "who"
+    held = ("--override", "test=tried", "--override", "near=tried", "--override", "consent=tried")
+    run("export", "faulty", "--as", "croissant", *held, "--out", str(out))
+    said = json.loads((out / "croissant" / "croissant.json").read_text())
+    assert said["creator"]["name"] == "Ada, paid by nobody"
+    back = run(
+        "datasets", "folder", "--set", f"path={out / 'croissant'}", "--save", "back", "--json"
+    )
+    assert (back["creator"], back["maintainer"]) == (who[1], who[3])
     assert "consent must be one of" in run("datasets", "faulty", "--consent", "yes", code=2)
     assert "comes with the program" in run("datasets", "digits", "--licence", "MIT", code=2)
 

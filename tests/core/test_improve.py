@@ -234,7 +234,7 @@ def test_the_command_improves_and_says_what_came_of_it(here, toy, monkeypatch, c
     }.items():
         monkeypatch.setattr(study, name, value)
     starved(toy, "small")
-    words = ["improve", "small", "--minutes", "0.1", "--set", "improve.generate=false", "--json"]
+    words = ["improve", "small", "--minutes", "0.3", "--set", "improve.generate=false", "--json"]
     words += ["--set", "improve.width=4"]
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out)

@@ -20,7 +20,7 @@ from core.building.door import DoorConfig
 from core.building.layouts import layouts, npz, parquet, webdataset
 from core.building.outgoing import Outgoing, folder_names
 from core.catalog import UserError
-from core.datasets import assemble
+from core.datasets import annotations, assemble
 from core.ground.watch import Stopped, Watch
 
 ALL = ["folder", "parquet", "webdataset", "croissant", "npz", "coco"]
@@ -333,3 +333,44 @@ def test_an_export_is_a_job_whose_result_says_what_was_compared(here):
     assert job.status == "finished", job.message
     assert [row["rows"] for row in job.result()["layouts"]] == [40, 40]
     assert (job.path / "export" / "npz" / "dataset.npz").exists()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_infinite_numbers_and_those_beyond_63_bits_leave_as_text(name, tmp_path):
+    dataset = made()
+    odd = {
+        "ratio": np.where(np.arange(40) == 3, np.inf, np.where(np.arange(40) == 4, np.nan, 0.5)),
+        "hash": np.full(40, 2**63 + 5, np.uint64),
+        "count": np.arange(40, dtype=np.uint8),
+    }
+    dataset = dataclasses.replace(dataset, attributes={**(dataset.attributes or {}), **odd})
+
+    report = export(dataset, [name], tmp_path / "out")
+
+    further = Outgoing(dataset).further
+    assert further["ratio"].tolist()[3:6] == ["inf", "", "0.5"]
+    assert further["hash"][0] == str(2**63 + 5) and further["count"].dtype == np.int64
+    for text in [*tmp_path.glob("out/**/*.json"), *tmp_path.glob("out/**/*.jsonl")]:
+        json.loads(text.read_text().splitlines()[0] if text.suffix == ".jsonl" else text.read_text(),
+                   parse_constant=pytest.fail)  # fmt: skip
+    assert report
+
+
+def test_more_columns_than_are_read_again_are_refused_before_anything_is_written(tmp_path):
+    many = {f"column {i}": np.arange(40) for i in range(190)}
+    dataset = made()
+    dataset = dataclasses.replace(dataset, attributes={**(dataset.attributes or {}), **many})
+    with pytest.raises(
+        UserError, match=r"A set of 200 columns would not come back whole: at most 196"
+    ):
+        export(dataset, ["parquet"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_coco_stops_before_a_split_outgrows_what_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotations, "_BYTES", 4000)
+    with pytest.raises(
+        UserError, match="COCO keeps a split in one file of JSON, of at most 0 MB here"
+    ):
+        export(made(), ["coco"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

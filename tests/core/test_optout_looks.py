@@ -65,3 +65,20 @@ def test_an_opt_out_counts_for_its_pixels_alone_until_copies_are_confirmed_and_i
     assert list(optout.matches(dataset)) == [0, 1]
     assert main(["forget", "drawn:5", "--undo"]) == 2
     assert "'drawn:5' is not on the list" in capsys.readouterr().err
+
+
+def test_the_command_names_the_near_copies_that_count_or_takes_the_very_pixels_alone(
+    monkeypatch, capsys
+):
+    x = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8)).astype(np.uint8)
+    x[1] = x[0][..., ::-1]
+    dataset = of_pictures(x)
+    monkeypatch.setattr(datasets, "names", lambda: ["drawn"])
+    monkeypatch.setattr(datasets, "load", lambda name: dataset)
+    assert main(["forget", "drawn:0", "--reason", "asked", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["near_copies"] == {"drawn": [1]}
+    assert main(["forget", "drawn:0", "--undo"]) == 0
+    capsys.readouterr()
+    assert main(["forget", "drawn:0", "--exact", "--reason", "asked"]) == 0
+    assert "Near copies" not in capsys.readouterr().out
+    assert list(optout.matches(dataset)) == [0]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from core.building.experiment.arms import Lesson, Setup
+from core.building.gate import Gated, gate
 from core.datasets import Dataset
+from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import percent
+
+Draw = Callable[[Any, Any], tuple[Any, Any]]
+_AT_ONCE = 200  # samples that a model draws at a time
 
 _REFUSED = {
     "confidence": "not taken for their class surely enough (experiment.confidence)",
@@ -74,19 +80,36 @@ def with_attacked(trial: Setup, data: Dataset, pair: int) -> Dataset:
     return trial.dataset_of(np.concatenate([data.x, *changed]), np.concatenate([data.y, data.y]))
 
 
-def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
-    """Adds samples of a model that has seen nothing but the real images of a pair."""
+@dataclass(frozen=True, eq=False)
+class Sifted:
+    """Samples after the gate.
+
+    Attributes:
+        x: As a dataset stores them, (N, …).
+        labels: The class of each, int64 (N,).
+        points: Features of each, (N, F).
+        gated: Which are kept, and why the others are not.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray
+    points: np.ndarray
+    gated: Gated
+
+
+def drawn_by(trial: Setup, data: Dataset, seed: int, watch: Watch = UNWATCHED) -> Draw:
+    """Trains a generative model on real images alone, and gives what draws samples of it.
+
+    It takes ids (N,) and the labels that are wanted (N,), and gives the samples (N, …) as a model sees them, with their
+    labels; None for these of a model that listens to none.
+    """
     import torch
 
-    from core.building.gate import gate
     from core.models import build, families
     from core.training import TrainConfig, Trainer, batch_of, spec_of
     from core.training.trained import finished
 
-    data = trial.subset(pair, size)
-    assert data.y is not None
-    config, classes = trial.config, len(data.classes)
-    seed = trial.seed(pair)
+    config = trial.config
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = build(config.family, {}, spec_of(data))
@@ -95,43 +118,79 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
         images=config.model_images, batch=batch, seed=seed, watch=False, precision="float32"
     )
     trainer = Trainer(model, data, train, torch.device("cpu"))
-    published = finished(trainer, "Training a generative model")
+    published = finished(trainer, "Training a generative model", watch.aside())
     sampling = families.get(config.family).sampling()
-    judge = trial.fit(data, pair)
-    count = config.synthetic_per_class * classes
-    y = torch.arange(count) % classes
+
+    def draw(ids: Any, labels: Any) -> tuple[Any, Any]:
+        y = labels if published.classes else None
+        parts = [
+            published.sample(part.tolist(), None if y is None else y[at], seed, sampling).clone()
+            for at, part in zip(
+                torch.arange(len(ids)).split(_AT_ONCE), ids.split(_AT_ONCE), strict=True
+            )
+        ]
+        return torch.cat(parts), y
+
+    return draw
+
+
+def sift(
+    data: Dataset,
+    judge: Any,
+    known: np.ndarray,
+    samples: Any,
+    y: Any,
+    gates: Mapping[str, Any],
+    earlier: np.ndarray | None = None,
+) -> Sifted:
+    """Judges samples as they would be stored, and lets those pass that are of their class, authentic and distinct.
+
+    Args:
+        data: The real images.
+        judge: Names their classes, and has ``features``.
+        known: Features of the real images, (M, F).
+        samples: As a model gives them, (N, …).
+        y: Their labels (N,); None where the judge names them.
+        gates: ``confidence``, ``authentic``, ``distinct``.
+        earlier: Features of samples that were kept before, (K, F).
+    """
+    import torch
+
     with torch.inference_mode():
-        samples = torch.cat(
-            [
-                published.sample(
-                    ids.tolist(), y[ids] if published.classes else None, seed, sampling
-                )
-                for ids in torch.arange(count).split(200)
-            ]
-        )
         raw = data.medium.kept(samples, data.levels)
         x = data.medium.seen(torch.as_tensor(raw), data.levels)
         shares = torch.cat([judge(part).softmax(1) for part in x.split(500)])
-        labels = y if published.classes else shares.argmax(1)
-        real = judge.features(data.images(slice(None)))
-        points = torch.cat([judge.features(part) for part in x.split(500)])
-    passed = gate(
-        points.numpy(),
-        real.numpy(),
-        chances=shares.gather(1, labels[:, None])[:, 0].numpy(),
-        confidence=config.confidence,
-        authentic=config.authentic,
-        distinct=config.distinct,
-    )
+        labels = shares.argmax(1) if y is None else y
+        points = torch.cat([judge.features(part) for part in x.split(500)]).numpy()
+    chances = shares.gather(1, labels[:, None])[:, 0].numpy()
+    passed = gate(points, known, chances=chances, earlier=earlier, **gates)
+    return Sifted(raw, labels.numpy().astype(np.int64), points, passed)
+
+
+def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
+    """Adds samples of a model that has seen nothing but the real images of a pair."""
+    import torch
+
+    data = trial.subset(pair, size)
+    assert data.y is not None
+    config, classes = trial.config, len(data.classes)
+    draw = drawn_by(trial, data, trial.seed(pair))
+    judge = trial.fit(data, pair)
+    count = config.synthetic_per_class * classes
+    with torch.inference_mode():
+        samples, y = draw(torch.arange(count), torch.arange(count) % classes)
+        known = judge.features(data.images(slice(None))).numpy()
+    gates = {name: getattr(config, name) for name in ("confidence", "authentic", "distinct")}
+    sifted = sift(data, judge, known, samples, y, gates)
+    keep = sifted.gated.keep
     record = {
         "size": size,
         "pair": pair,
         "made": count,
-        "kept": int(passed.keep.sum()),
-        "refused": passed.refused,
+        "kept": int(keep.sum()),
+        "refused": sifted.gated.refused,
     }
     whole = trial.dataset_of(
-        np.concatenate([data.x, raw[passed.keep]]),
-        np.concatenate([data.y, labels.numpy()[passed.keep].astype(np.int64)]),
+        np.concatenate([data.x, sifted.x[keep]]), np.concatenate([data.y, sifted.labels[keep]])
     )
     return Lesson(whole, record)

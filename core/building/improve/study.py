@@ -28,7 +28,7 @@ from core.ground.writing import duration, many
 from core.quality import decisions
 
 # Until which share of the time a step must have ended; what one leaves over, the next may use.
-ENDS = {"mend": 0.25, "augment": 0.38, "generate": 0.6, "save": 0.65, "prove": 0.96}
+ENDS = {"mend": 0.6, "augment": 0.38, "generate": 0.6, "save": 0.65, "prove": 0.96}
 FEWEST_STEPS, MOST_STEPS = 50, 800  # of a referee
 PAIRS, MOST_PAIRS = 8, 30  # that the time is planned for, and that are done at most
 CHOICES = 4  # pairs that choose on the validation images
@@ -201,8 +201,7 @@ class Improvement(Improved):
         elif not self.config.mend:
             raise _LeftOut("It was switched off (improve.mend).")
         else:
-            # however short the time is: what is wrong beyond doubt goes in any case
-            found = mending.unsafe(self.before, self.watch.aside())
+            found = mending.unsafe(self.before, self.limited("mend"))
             self.changes = mending.leave_out(self.before, found, self.who or "Improve")
         mended = mending.without(self.before, self.changes, self.who or "Improve")
         if mended is None:

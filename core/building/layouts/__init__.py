@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from core.catalog import Entry, Registry
 from core.datasets import Dataset
+from core.datasets.labels import COLUMNS
+
+MOST = COLUMNS - 4  # id, label, split and the name of the file are columns, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class Layout(Entry):
             )
         if self.classes and not dataset.labelled:
             return f"{self.title} takes no set without classes: {self.classes}."
+        if (count := len(dataset.attributes or ())) > MOST:
+            return f"A set of {count} columns would not come back whole: at most {MOST} are read."
         return ""
 
 

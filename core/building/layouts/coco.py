@@ -7,6 +7,8 @@ from pathlib import Path
 
 from core.building.layouts import layouts
 from core.building.outgoing import Outgoing
+from core.catalog import UserError
+from core.datasets.annotations import limits
 from core.ground.watch import UNWATCHED, Watch
 
 LINEAGE = "lineage"  # the key of what we know of a picture beyond COCO
@@ -36,6 +38,7 @@ def coco(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
         def put(row: int, item: bytes, place: Path = folder / split) -> None:
             (place / f"{going.ids[row]}.png").write_bytes(item)
 
+        most = limits(len(rows)).characters  # more is not read again
         listed, boxes = folder / "annotations" / f"{split}.json", folder / f".{split}.boxes"
         # two lists grow at once, so one of them waits in a file of its own
         with (
@@ -65,6 +68,12 @@ def coco(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
                         }
                         more.write(f"{comma}\n{json.dumps(box)}")
                     comma = ","
+                if (size := images.tell() + more.tell()) > most:
+                    raise UserError(
+                        f"COCO keeps a split in one file of JSON, of at most {most / 2**20:,.0f} MB here, and "
+                        f"{split} has {size / 2**20:,.0f} MB after {done + len(part):,} of {total:,} items. Choose "
+                        "parquet or webdataset, which divide a set among files."
+                    )
                 done += len(part)
                 watch.count("Writing COCO", done, total, "items")
             images.write('\n], "annotations": [')

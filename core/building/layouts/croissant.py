@@ -71,6 +71,9 @@ def described(going: Outgoing, files: list[Path]) -> dict[str, Any]:
     dataset, about = going.dataset, going.about()
     splits = [split for split, _ in going.splits()]
     terms = {"license": dataset.terms["licence"]} if dataset.terms.get("licence") else {}
+    for said in ("creator", "maintainer"):  # a person or an organisation: nobody said which
+        if dataset.terms.get(said):
+            terms[said] = {"@type": "sc:Organization", "name": dataset.terms[said]}
     origins = {name: count for name, count in about["origins"].items() if count}
     mix = ", ".join(f"{count:,} {name}" for name, count in origins.items())
     name = dataset.name or "dataset"

@@ -57,6 +57,7 @@ def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
         "seed": seed,
         "gate": gate,
         "overrides": overrides,
+        "splits": st.session_state.get(f"{KEY}.splits", {}),  # of a plan that was opened
     }
     with right:
         st.markdown("**Training images by class and origin**")
@@ -379,6 +380,7 @@ def take(file: Any, name: str) -> None:
     form.fill(f"{KEY}.gate", plan.gate.record())
     st.session_state[f"{KEY}.budget"] = plan.budget
     st.session_state[f"{KEY}.seed"] = plan.seed
+    st.session_state[f"{KEY}.splits"] = plan.splits.record()
     st.session_state[f"{KEY}.name"] = plan.name
     overrides = dict(plan.overrides)
     st.session_state[f"{KEY}.seen"] = overrides.pop("seen", "")

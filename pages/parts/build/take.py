@@ -114,7 +114,7 @@ def choose(
         f"- **{layouts.get(key).title}**: {shell.plain(layouts.get(key).caption)}" for key in chosen
     ]
     st.caption("\n".join(lines) or "Choose at least one.")
-    for why in filter(None, (each.refuses(dataset) for each in every)):
+    for why in dict.fromkeys(filter(None, (each.refuses(dataset) for each in every))):
         st.caption(shell.plain(why))
     values = {**values, **advanced(dataset, name)}
     held = door.holding(refusals)

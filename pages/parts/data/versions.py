@@ -164,7 +164,7 @@ def terms(dataset: Any) -> None:
     """Shows under which terms the images stand, and lets a person state them for an imported set."""
     st.markdown("**Licence and consent**")
     about = datasets.describe(dataset.name) if dataset.name in datasets.names() else None
-    now = {"licence": "", "consent": "", **dataset.terms}
+    now = {**dict.fromkeys(datasets.TERMS, ""), **dataset.terms}
     if about is None or not about.saved:
         st.caption(
             f"Licence: {shell.plain(now['licence'] or 'not stated')}. "
@@ -179,10 +179,20 @@ def terms(dataset: Any) -> None:
         options.index(now["consent"]) if now["consent"] in options else 0,
         key="data.consent",
     )
+    people = {
+        "creator": st.text_input(
+            "Who created it, and who paid for it", now["creator"], key="data.creator", max_chars=200,
+            placeholder="not stated",
+        ),
+        "maintainer": st.text_input(
+            "Who maintains it, and how they are reached", now["maintainer"], key="data.maintainer",
+            max_chars=200, placeholder="not stated", help="It stands in the card that leaves with the set.",
+        ),
+    }  # fmt: skip
     shell.press(
         st,
         "Save",
-        partial(datasets.state, licence=licence, consent=consent),
+        partial(datasets.state, licence=licence, consent=consent, **people),
         dataset.name,
         key="data.terms",
         disabled=not shell.may_change(),

@@ -6,8 +6,9 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
+from core.models import families
 from pages.parts import shell
-from pages.parts.train import further
+from pages.parts.train import bring, further
 from pages.parts.train.form import go_on_from, take_over
 
 
@@ -49,6 +50,19 @@ def draw(run: jobs.Job) -> None:
             disabled=not shell.may_change() or run.active,
         ):
             delete(run.id)
+        bring.terms(run)
+        if runs.generates(run) and runs.checkpoints(run) and runs.family_of(run) in families:
+            st.download_button(
+                "Pack",
+                lambda: packed(run.id),
+                f"{run.id}.zip",
+                "application/zip",
+                key="train.pack",
+                icon=":material/package_2:",
+                on_click="ignore",
+                help="One file that opens on another machine with Bring your own generator: the same samples, bit for "
+                "bit on the same kind of processor, and what it has learned from by digests alone.",
+            )
         samples = runs.samples(run)
         if samples:
             st.download_button(
@@ -71,6 +85,13 @@ def draw(run: jobs.Job) -> None:
             )
     if run.note:
         st.caption(shell.plain(run.note))
+
+
+def packed(id: str) -> bytes:
+    """Puts a run into one file, when somebody takes it."""
+    from core import packs
+
+    return packs.pack(jobs.get(id))
 
 
 @st.dialog("Name and note")
