@@ -25,7 +25,7 @@ from core.models import LAYERS, GenerativeModel, Orders, Renders, Traces
 from core.nets import LabelEmbedding
 from core.tensors import noise
 
-RATES = {"all": 0.25, "last": 0.5, "lora": 3.0, "embeddings": 3.0}  # of the rate from scratch
+RATES = {"all": 0.25, "last": 0.5, "lora": 3.0, "embeddings": 10.0}  # of the rate from scratch
 LAST = 3  # one of so many layers is among the last
 
 
