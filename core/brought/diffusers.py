@@ -89,7 +89,7 @@ class DiffusersConfig(Config):
         "Names of the classes that the network listens to, in the order of its numbers, with commas; empty takes those "
         "of the dataset in their order.",
     )
-    noise: Literal["as written", "linear", "cosine", "straight"] = knob(
+    noise: Literal["as written", "linear", "cosine", "flow matching"] = knob(
         "as written",
         "How much noise there was at each step of its training; as written reads its scheduler_config.json.",
         title="Levels of noise",
@@ -418,10 +418,10 @@ def _read(package: Package, config: DiffusersConfig) -> tuple[dict[str, Any], di
     _square(net.get("sample_size") or 1)
     paths = ("scheduler/scheduler_config.json", "scheduler_config.json")
     written = next((path for path in paths if path in package), "")
-    scheduler = _taught(package.json(written), written) if written else {}
+    scheduler = read_schedule(package.json(written), written) if written else {}
     if config.noise != "as written":
         cosine = config.noise == "cosine"
-        scheduler = _taught({
+        scheduler = read_schedule({
             "_class_name": FLOWS[0] if config.noise == "flow matching" else LADDERS[0],
             "beta_schedule": "squaredcos_cap_v2" if cosine else "linear",
         }, "the parameter noise")  # fmt: skip
@@ -454,7 +454,7 @@ def _allow_pipeline(index: Mapping[str, Any]) -> None:
             )
 
 
-def _taught(said: Mapping[str, Any], path: str) -> dict[str, Any]:
+def read_schedule(said: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Reads how a network was taught from the description of its scheduler."""
     name = said.get("_class_name")
     if name not in (*LADDERS, *FLOWS):

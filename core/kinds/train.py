@@ -491,7 +491,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
 
 
 def _take_brought(record: dict[str, Any]) -> None:
-    """Lets a record describe the network of a brought run that it starts from, for the classes of its own dataset.
+    """Takes over what a brought run says of itself: its terms, and its network, for the classes of the new dataset.
 
     Raises:
         UserError: If the network cannot be made for them.
@@ -500,6 +500,8 @@ def _take_brought(record: dict[str, Any]) -> None:
     from core.models import families
 
     theirs = runs.record(runs.named(record["train"]["parent"])[0])
+    if "terms" in theirs:  # which hold for what is made of it
+        record["terms"] = theirs["terms"]
     source = theirs.get("brought")
     if source is None or source["name"] in families:  # what was packed is of a family again
         return

@@ -150,6 +150,16 @@ def _facts(
         "Learned from" if images else "Brought for images as of", _data(record, images, step)
     )
     yield from _terms(record["dataset"])
+    if (
+        "terms" in record
+    ):  # it was brought, or began with what was, and stands under terms of its own
+        remedy = "Say it on the page Train, under Licence of the model."
+        for key, title in (
+            ("licence", "Licence of the model"),
+            ("consent", "Consent for the model"),
+        ):
+            known = str(record["terms"].get(key, "")).replace("unknown", "")
+            yield Fact(title, known or UNKNOWN, "" if known else remedy)
     if text := descent(record):
         yield Fact(
             "Started from",

@@ -302,6 +302,18 @@ class Traces(Protocol):
 
 
 @runtime_checkable
+class Prompts(Decodes, Protocol):
+    """A model that draws what texts say: they are in its sampling, and stand where others have classes.
+
+    Its ``classes`` are 0; for ``y`` it takes numbers of the texts (N,), or shares of them (N, K), and draws mixtures.
+    """
+
+    def texts(self, sampling: Config) -> tuple[str, ...]:
+        """Gives the texts of a sampling, at least one."""
+        ...
+
+
+@runtime_checkable
 class Carries(Protocol):
     """A model with a velocity field that carries noise (time 0) to images (time 1) along straight paths."""
 

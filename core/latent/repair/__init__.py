@@ -106,7 +106,7 @@ class Known:
             return x * self.pixels.to(x.device)
         return spread(F.avg_pool2d(x, self.factor), self.factor)
 
-    def put(self, made: Batch, x: Batch) -> Batch:
+    def put(self, made: Batch, x: Tensor) -> Batch:
         """Brings items (N, …) to what is known of ``x`` (1, …): pixels exactly, means of blocks up to rounding."""
         if self.pixels is not None:
             return torch.where(self.pixels.to(x.device), x, made)
@@ -118,7 +118,7 @@ class Known:
             made = (made + missing).clamp(0, 1)
         return made
 
-    def error(self, made: Batch, x: Batch) -> Tensor:
+    def error(self, made: Batch, x: Tensor) -> Tensor:
         """Gives how far items (N, …) are from what is known of ``x``: root mean square of pixels or of means, (N,)."""
         square = (self.part(made) - self.part(x)).square().flatten(1).mean(1)
         if self.pixels is not None:  # zeros of the hole do not count
