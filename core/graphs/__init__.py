@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.catalog import UserError, optional
-from core.graphs.wire import Damaged, Described, Value, described
+from core.graphs.wire import BrokenGraph, Described, Value, described
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = 20_000
@@ -44,7 +44,7 @@ def look(file: bytes) -> Described:
     """
     try:
         found = described(file, NODES)
-    except Damaged as error:
+    except BrokenGraph as error:
         raise UserError(
             f"This file is no ONNX graph that can be read ({error}). {EXPORT}"
         ) from None

@@ -18,7 +18,7 @@ TEXT = 500  # bytes of a name
 TYPES = {1: "float32", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}  # of TensorProto
 
 
-class Damaged(ValueError):
+class BrokenGraph(ValueError):
     """Says why a file is no graph."""
 
 
@@ -75,11 +75,11 @@ class _Message:
         while at < len(file):
             self.count[0] += 1
             if self.count[0] > FIELDS:
-                raise Damaged("it has too many parts")
+                raise BrokenGraph("it has too many parts")
             key, at = _varint(file, at)
             number, kind = key >> 3, key & 7
             if not number:
-                raise Damaged("a field has no number")
+                raise BrokenGraph("a field has no number")
             if kind == 0:
                 value, at = _varint(file, at)
                 yield number, value
@@ -89,16 +89,16 @@ class _Message:
             elif kind in (1, 5):
                 size = 8 if kind == 1 else 4
             else:
-                raise Damaged("a field is of an unknown kind")
+                raise BrokenGraph("a field is of an unknown kind")
             if size > len(file) - at:
-                raise Damaged("it is cut off")
+                raise BrokenGraph("it is cut off")
             yield number, file[at : at + size]
             at += size
 
     def inside(self, content: int | memoryview) -> _Message:
         """Reads the content of a field as a message."""
         if isinstance(content, int):
-            raise Damaged("a part of it is a number")
+            raise BrokenGraph("a part of it is a number")
         return _Message(content, self.count)
 
 
@@ -110,7 +110,7 @@ def described(file: bytes, nodes: int) -> Described:
         nodes: Most operators that it may have.
 
     Raises:
-        Damaged: If it is none.
+        BrokenGraph: If it is none.
     """
     found = Described()
     model = _Message(memoryview(file), [0])
@@ -126,9 +126,9 @@ def described(file: bytes, nodes: int) -> Described:
         elif number in (20, 25):
             found.nested = "training_info" if number == 20 else "a function"
     if graphs != 1 or not found.operators:
-        raise Damaged("it holds no graph" if not graphs else "it holds several graphs")
+        raise BrokenGraph("it holds no graph" if not graphs else "it holds several graphs")
     if not found.opset:
-        raise Damaged("it does not say which opset it follows")
+        raise BrokenGraph("it does not say which opset it follows")
     return found
 
 
@@ -138,7 +138,7 @@ def _graph(graph: _Message, found: Described, nodes: int) -> None:
         if number == 1:
             _node(graph.inside(content), found)
             if found.operators.total() > nodes:
-                raise Damaged(f"it has more than {nodes:,} operators")
+                raise BrokenGraph(f"it has more than {nodes:,} operators")
         elif number == 5:
             weights.add(_tensor(graph.inside(content), found))
         elif number == 11:
@@ -197,7 +197,7 @@ def _tensor(tensor: _Message, found: Described) -> str:
         elif number == 13 or (number == 14 and content):
             external = True
     if count < 0 or count > 2**40:
-        raise Damaged(f"the tensor {name[:80]!r} has no plain shape")
+        raise BrokenGraph(f"the tensor {name[:80]!r} has no plain shape")
     if external:
         found.external = name or "without a name"
     found.numbers += count
@@ -221,7 +221,7 @@ def _value(value: _Message) -> Value:
                             if dim == 1:
                                 shape.append(_side(value.inside(side)))
     if len(shape) > 8:
-        raise Damaged(f"{name[:80]!r} has {len(shape)} dimensions")
+        raise BrokenGraph(f"{name[:80]!r} has {len(shape)} dimensions")
     return Value(name, dtype, tuple(shape))
 
 
@@ -236,13 +236,13 @@ def _varint(file: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(file):
-            raise Damaged("it is cut off")
+            raise BrokenGraph("it is cut off")
         byte = file[at]
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:
             return value & (2**64 - 1), at
-    raise Damaged("a number in it has no end")
+    raise BrokenGraph("a number in it has no end")
 
 
 def _numbers(content: int | memoryview) -> Iterator[int]:
@@ -258,14 +258,14 @@ def _numbers(content: int | memoryview) -> Iterator[int]:
 
 def _number(content: object) -> int:
     if not isinstance(content, int):
-        raise Damaged("a number in it is none")
+        raise BrokenGraph("a number in it is none")
     return content
 
 
 def _text(content: object) -> str:
     if isinstance(content, int) or len(content) > TEXT:  # type: ignore[arg-type]
-        raise Damaged("a name in it is none, or too long")
+        raise BrokenGraph("a name in it is none, or too long")
     try:
         return bytes(content).decode()  # type: ignore[call-overload]
     except UnicodeDecodeError:
-        raise Damaged("a name in it is no text") from None
+        raise BrokenGraph("a name in it is no text") from None

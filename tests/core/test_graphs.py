@@ -13,7 +13,7 @@ from torch import nn
 
 from core import brought, datasets, graphs, jobs, latent, runs, worker
 from core.catalog import UserError
-from core.graphs.wire import Damaged, described
+from core.graphs.wire import BrokenGraph, described
 from core.models import Spec
 from core.robustness import classifiers
 from core.weights import Package
@@ -88,7 +88,7 @@ def test_a_damaged_graph_is_a_sentence_wherever_it_is_cut_or_changed():
         changed = bytearray(file)
         for _ in range(3):
             changed[draw.randrange(len(changed))] = draw.randrange(256)
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(BrokenGraph):
             described(bytes(changed[: draw.randrange(len(changed))]), 100)
 
 
