@@ -128,10 +128,11 @@ def between(images: int, run: str, count: int) -> None:
     conditions += f", {spent:.0f} CPU-s" if spent else ""
     for way in found.ways:
         alone = float((judge.read(made[way.method]).argmax(1).numpy() == true).mean())
+        kept = percent(way.kept.value if way.kept else None)
         row(
             f"digits to MNIST at 16 px, {latent.TRANSLATIONS[way.method]}: taken for MNIST "
-            f"{percent(way.reached.value)} of {found.n}, digit kept {percent(way.kept.value if way.kept else None)} (as read by a network that "
-            f"knows MNIST alone {percent(alone)}), both {percent(way.both.value)}, distance {way.distance:.1f} × floor",
+            f"{percent(way.reached.value)} of {found.n}, digit kept {kept} (as read by a network that knows MNIST "
+            f"alone {percent(alone)}), both {percent(way.both.value)}, distance {way.distance:.1f} × floor",
             conditions,
         )
 
