@@ -30,7 +30,7 @@ FITTED = 1000  # training images of each kind that colours are compared on
 
 
 @dataclass(frozen=True)
-class Standing:
+class MeasuredWay:
     """How well one way translates held-out images.
 
     Attributes:
@@ -64,7 +64,7 @@ class Standings:
     source: str
     target: str
     n: int
-    ways: tuple[Standing, ...]
+    ways: tuple[MeasuredWay, ...]
     better: Estimate
     accuracy: float
 
@@ -203,7 +203,7 @@ def _stand(
     aspect: Aspect,
     target: str,
     rows: np.ndarray,
-) -> tuple[Standing, np.ndarray]:
+) -> tuple[MeasuredWay, np.ndarray]:
     read = reading.read(images).cpu().numpy()
     reached = aspect.met(read) == aspect.index(target)
     kept = None
@@ -220,7 +220,7 @@ def _stand(
     real = reading.features(dataset.images(evenly(test, FITTED)))
     floor = frechet(reading.features(dataset.images(evenly(train, len(rows)))), real)
     distance = frechet(reading.features(images), real) / max(floor, 1e-9)
-    standing = Standing(
+    standing = MeasuredWay(
         method, share(reached), None if kept is None else share(kept), share(right), distance
     )
     return standing, right
@@ -234,7 +234,7 @@ def _read(record: Any) -> Standings:
 
     names = ("reached", "kept", "both")
     ways = tuple(
-        Standing(**way | {name: estimate(way[name]) for name in names}) for way in record["ways"]
+        MeasuredWay(**way | {name: estimate(way[name]) for name in names}) for way in record["ways"]
     )
     values = {k: v for k, v in record.items() if k != "best"}
     return Standings(**values | {"ways": ways, "better": estimate(record["better"])})
