@@ -88,7 +88,7 @@ class DiffusersConfig(Config):
         "Names of the classes that the network listens to, in the order of its numbers, with commas; empty takes those "
         "of the dataset in their order.",
     )
-    noise: Literal["as written", "linear", "cosine", "straight"] = knob(
+    noise: Literal["as written", "linear", "cosine", "flow matching"] = knob(
         "as written",
         "How much noise there was at each step of its training; as written reads its scheduler_config.json.",
         title="Levels of noise",
