@@ -86,7 +86,11 @@ class Origin(Entry):
         knows: Tells by what a package holds, never by its name, whether it is one of its own.
         see: Says of a package that it knows what is in it, before anything is built.
         recorded: Gives what a job writes down of a package; ``name`` may be that of a family, whose model it then is.
+        fits: Its models compute some of themselves from the training images that they are brought for
+            (:class:`core.models.Fits`).
         learned: Gives what the model in a package has learned from, where that travels with it.
+        further: Gives the facts of a network that is trained further, from those of the one that it starts from, its
+            classes and those of the new dataset; None where its models are not trained here.
     """
 
     files: tuple[str, ...] = ()
@@ -96,7 +100,11 @@ class Origin(Entry):
     knows: Callable[[Package], bool] = lambda package: False
     see: Callable[[Package], Seen] | None = None
     recorded: Callable[[Package, dict[str, Any]], dict[str, Any]] = lambda package, record: record
+    fits: bool = False
     learned: Callable[[Package], Fitted] | None = None
+    further: Callable[[Mapping[str, Any], Sequence[str], Sequence[str]], dict[str, Any]] | None = (
+        None
+    )
 
 
 origins = Registry("origin of models", Origin, "core.brought")
