@@ -147,9 +147,10 @@ def settled(
             help="How many ways to fill it in. Fill number 3 of a seed stays the same, however many are made.",
         )
         seed = form.seed("latent.repair.seed", "fills", width=120)
+        names = [entry.name for entry in methods]
         method = st.selectbox(
             "Method",
-            [entry.name for entry in methods],
+            names,
             key="latent.repair.method",
             bind="query-params",
             format_func={entry.name: entry.title for entry in methods}.__getitem__,
@@ -157,6 +158,7 @@ def settled(
             help="The first fits this model best. "
             + " ".join(f"{entry.title}: {entry.caption}" for entry in methods),
         )
+    method = method or names[0]
     said |= {"of": taken.name, "fills": count, "fill_seed": seed, "method": method}
     said |= {"fill_label": label}
     identity = (
@@ -402,7 +404,7 @@ def summary(spot: Spot, asked: Asked, done: dict[str, Any], titles: dict[str, st
     if asked.known.pixels is None:
         kept = f"Made smaller again, the fills are the small picture to {done['off']:.1g}"
     st.caption(
-        f"{shell.plain(titles.get(done['method'], done['method']).capitalize())}, {duration(done['seconds'])}. "
+        f"{shell.plain(str(titles.get(done['method'], done['method'])).capitalize())}, {duration(done['seconds'])}. "
         f"{kept}; the model's own images missed them by {done['missed']:.3f} (root mean square of a range of 1), "
         f"before they were put back. In the hole the fills differ by {apart.mean():.3f} on average, and by up to "
         f"{apart.max():.3f}. They are nearest to training images at {float(np.mean(done['far'])):.3f}. "
