@@ -9,6 +9,7 @@ beside it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +22,16 @@ from torch.nn import functional as F
 from core.catalog import Entry, Registry, UserError
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Watch
-from core.latent.encoding import checked_images
+from core.latent.encoding import candidates, checked_images
 from core.latent.projection import neighbours
 from core.latent.space import Space
 from core.nets import labels_for
-from core.tensors import Batch
+from core.tensors import Batch, noise
 
 MOST = 64  # fills at once
 TOGETHER = 8  # fills in one batch, always as many: the last digits of a result depend on the size of its batch
 FACTORS = (2, 4)  # by how much a picture can be enlarged
+FINEST = 0.02  # smallest error that a decoder is believed to make in a pixel
 SETTLED = 1e-6  # largest error of a smaller picture when a fill is brought to it
 
 
@@ -175,6 +177,24 @@ class Incomplete:
         if self.label is None:
             return None
         return torch.full((count,), self.label, device=self.space.device)
+
+    @property
+    def numbers(self) -> float:
+        """How many numbers of the item are known."""
+        return self.known.share(self.x.shape[1:]) * self.x[0].numel()
+
+    def off(self, made: Batch) -> Tensor:
+        """Gives the sum of squares by which items (N, …) miss what is known, (N,); differentiable."""
+        return (self.known.part(made) - self.known.part(self.x)).square().flatten(1).sum(1)
+
+    def starts(self, ids: Sequence[int], count: int) -> Tensor:
+        """Chooses those of a fill's own half of the draws that agree best with what is known, (N, count, D + K)."""
+        points, images = candidates(self.space, self.label if self.space.classes else None)
+        parts = (part.float().view(-1, *self.x.shape[1:]) for part in images.split(256))
+        off = torch.cat([self.off(part) for part in parts])  # (M,)
+        halves = noise(self.seed, ids, (len(points),), "repair half", uniform=True).to(off)
+        off = off.expand(len(ids), -1).masked_fill(halves > 0.5, math.inf)  # (N, M)
+        return points[off.topk(min(count, len(points)), largest=False).indices]
 
     def by_batches(self, make: Callable[[list[int]], Made]) -> Made:
         """Makes the fills in batches of :data:`TOGETHER` ids, of which the last may reach beyond what is asked for."""
