@@ -33,6 +33,7 @@ from core.latent.projection import METHODS, chart, guess, methods, neighbours
 from core.latent.regression import arithmetic, condition, explained, regressed
 from core.latent.rendering import (
     Rendered,
+    condition_of,
     drawn,
     ground,
     held_out,

@@ -55,6 +55,16 @@ def _dialog(dataset: Any, among: np.ndarray) -> None:
                 max_height=430,
                 made=made_by(dataset, image),
             )
+        if dataset.pair is not None:
+            st.caption(f"Its second image: {shell.plain(dataset.pair.name)}")
+            show.pictures(
+                dataset.pair.pictures([image]),
+                columns=1,
+                key="data.item.pair",
+                alt=f"{dataset.pair.name} of image {image} of {dataset.name}",
+                max_height=430,
+                max_zoom=48,
+            )
         repaired(dataset, image)
     with right:
         facts(dataset, image)

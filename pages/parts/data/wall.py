@@ -85,8 +85,8 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
     acts = dict.fromkeys(book.repaired, "repair") | {at: act for at, (act, _) in book.state.items()}
     decided = {i: MARKS[acts[int(at)]] for i, at in enumerate(part) if at in acts}
     show.pictures(
-        shrunk(dataset.pictures(part), 2 * side),
-        columns=12,
+        shrunk(beside(dataset, part), 2 * side),
+        columns=12 if dataset.pair is None else 6,
         key="data.wall",
         titles=titles(dataset, part),
         clickable=True,
@@ -271,6 +271,18 @@ def selected(dataset: datasets.Dataset, index: np.ndarray, chosen: set[int]) -> 
         st.button("Let go", key="data.selected.none", type="tertiary", on_click=select, args=((),))
 
 
+def beside(dataset: datasets.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Shows items, uint8 (n, 1 or 3, H, W), each with its second image to the right where the dataset has any."""
+    x = dataset.pictures(rows)
+    if dataset.pair is None:
+        return x
+    both = (x, dataset.pair.pictures(rows))
+    channels = max(each.shape[1] for each in both)
+    return np.concatenate(
+        [np.broadcast_to(each, (len(x), channels, *x.shape[2:])) for each in both], axis=3
+    )
+
+
 def shrunk(x: np.ndarray, most: int) -> np.ndarray:
     """Averages pictures, uint8 (N, C, H, W), over whole squares of pixels to not much over a height."""
     n, channels, height, width = x.shape
@@ -338,6 +350,12 @@ def summary(dataset: datasets.Dataset) -> None:
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
         + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")
+        + (
+            f"  \nEach with a second image to its right: **{shell.plain(dataset.pair.name)}**, "
+            f"{dataset.pair.levels} levels"
+            if dataset.pair
+            else ""
+        )
     )
     for note in dataset.notes:
         st.caption(f":material/info: {shell.plain(note)}")
