@@ -110,7 +110,7 @@ class Known:
             return x * self.pixels.to(x.device)
         return spread(F.avg_pool2d(x, self.factor), self.factor)
 
-    def put(self, made: Batch, x: Batch) -> Batch:
+    def put(self, made: Batch, x: Tensor) -> Batch:
         """Brings items (N, …) to what is known of ``x`` (1, …): pixels exactly, means of blocks up to rounding."""
         if self.pixels is not None:
             return torch.where(self.pixels.to(x.device), x, made)
@@ -122,7 +122,7 @@ class Known:
             made = (made + missing).clamp(0, 1)
         return made
 
-    def error(self, made: Batch, x: Batch) -> Tensor:
+    def error(self, made: Batch, x: Tensor) -> Tensor:
         """Gives how far items (N, …) are from what is known of ``x``: root mean square of pixels or of means, (N,)."""
         square = (self.part(made) - self.part(x)).square().flatten(1).mean(1)
         if self.pixels is not None:  # zeros of the hole do not count
@@ -442,7 +442,7 @@ def disagreement(images: Batch) -> Tensor:
     return spread.mean(0) if spread.ndim > 1 else spread
 
 
-def sheet(medium: Medium, x: Batch, known: Known, images: Batch) -> np.ndarray:
+def sheet(medium: Medium, x: Batch, known: Known, images: Tensor) -> np.ndarray:
     """Draws what is known of an item, its fills and where they disagree, uint8 (fills + 2, 1 or 3, H, W).
 
     In the first a hole is grey; in the last white is the largest disagreement.
