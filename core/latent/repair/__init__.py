@@ -442,7 +442,7 @@ def disagreement(images: Batch) -> Tensor:
     return spread.mean(0) if spread.ndim > 1 else spread
 
 
-def sheet(medium: Medium, x: Batch, known: Known, images: Batch) -> np.ndarray:
+def sheet(medium: Medium, x: Batch, known: Known, images: Tensor) -> np.ndarray:
     """Draws what is known of an item, its fills and where they disagree, uint8 (fills + 2, 1 or 3, H, W).
 
     In the first a hole is grey; in the last white is the largest disagreement.

@@ -79,7 +79,7 @@ def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
             prior.latent(white)
         )
 
-    walk = hamiltonian(energy, prior.white(z), ids, item.seed)
+    walk = hamiltonian(energy, prior.white(z), ids, item.seed, ROUNDS, TUNED)
     for number, (white, _) in enumerate(walk, start=1):
         item.watch.check()
         if number % 5 == 0 or number == ROUNDS:
@@ -91,8 +91,8 @@ def hamiltonian(
     start: Tensor,
     ids: Sequence[int],
     seed: int,
-    rounds: int = ROUNDS,
-    tuned: int = TUNED,
+    rounds: int,
+    tuned: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draws from the density ``exp(-energy)`` by Hamiltonian Monte Carlo, one chain for each id (Neal, section 3.2).
 
