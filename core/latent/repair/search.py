@@ -83,7 +83,7 @@ def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
     for number, (white, _) in enumerate(walk, start=1):
         item.watch.check()
         if number % 5 == 0 or number == ROUNDS:
-            yield space.decode(points_of(white)), 0.3 + 0.7 * number / ROUNDS
+            yield space.decode(points_of(white)), 1 - 0.7 * (1 - number / ROUNDS)
 
 
 def hamiltonian(
