@@ -7,6 +7,7 @@ A *choice* (a dataset, a family, an attack …) is an :class:`Entry` in a :class
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import importlib.util
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 
 class UserError(ValueError):
@@ -31,8 +32,12 @@ class UserError(ValueError):
 # What only some features need: by the name to import, the package and the requirements-….txt that pins it.
 EXTRAS = {
     "c2pa": ("c2pa-python", "c2pa"),
+    "diffusers": ("diffusers", "diffusers"),
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
+    "timm": ("timm", "timm"),
+    "transformers": ("transformers", "transformers"),
+    "onnxruntime": ("onnxruntime", "onnx"),
     "huggingface_hub": ("huggingface-hub", "hub"),
     "torch_fidelity": ("torch-fidelity", "inception"),
     "umap": ("umap-learn", "umap"),
@@ -228,6 +233,23 @@ class Config(BaseModel):
                 limit = f"capped at {plain(most)}" if most != "" else "left out"
                 sentences.append(f"{knob.label}: {plain(value)}, {limit} in view-only.")
         return self.model_copy(update=lower), sentences
+
+    @classmethod
+    def starting(cls, values: Mapping[str, Any]) -> type[Self]:
+        """Gives a config of the same parameters with other defaults.
+
+        Raises:
+            UserError: If a name or value is not allowed.
+        """
+        changed = {name: getattr(cls.of(values), name) for name in values}
+        fields: dict[str, Any] = {}
+        for name, value in changed.items():
+            info = copy.copy(cls.model_fields[name])
+            info.default = value
+            fields[name] = (info.annotation, info)
+        if not fields:
+            return cls
+        return create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, **fields)
 
     def record(self) -> dict[str, Any]:
         """Gives the plain values, ready for JSON."""

@@ -74,7 +74,11 @@ def keep(path: Path, dataset: Dataset, sources: Iterable[Fitted] = ()) -> None:
     """
     if (path / FILE).exists():
         return
-    whole = _of_dataset(dataset, sources)
+    write(path, _of_dataset(dataset, sources))
+
+
+def write(path: Path, whole: Fitted) -> None:
+    """Writes what a run has learned from into its folder."""
     memory = io.BytesIO()
     np.savez(
         memory,

@@ -401,7 +401,8 @@ def draft(record: Mapping[str, Any]) -> Draft:
         UserError: If the family or a parameter is not known to this version.
     """
     parts = (trained(record).part, "spec", "train")
-    return _draft(json.dumps({key: record[key] for key in parts}))
+    said = {key: record[key] for key in parts}
+    return _draft(json.dumps(said | {"dataset": {"classes": record["dataset"]["classes"]}}))
 
 
 @lru_cache(64)
@@ -543,6 +544,8 @@ def _load(run: jobs.Job, step: int, file: Path) -> Opened:
     images = min(step * recorded["train"]["batch"], recorded["train"]["images"])
     classes = tuple(recorded["dataset"]["classes"]) if model.classes else ()
     draws = sampling(family) if generates(run) else None
+    with suppress(UserError):  # what its owner draws with; a later version may not know it
+        draws = draws and draws.starting(recorded.get("sampling", {}))
     return Opened(run.id, step, images, family, model, model.spec, classes, draws)
 
 

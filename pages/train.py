@@ -4,7 +4,7 @@ import streamlit as st
 
 from core import runs
 from pages.parts import shell
-from pages.parts.train import actions, boards, compare, follow, form, manage
+from pages.parts.train import actions, boards, bring, compare, follow, form, manage
 
 TITLE = "Train"
 ICON = ":material/model_training:"
@@ -14,6 +14,7 @@ shell.enter()
 
 header = shell.header("What does a model learn, and how fast?")
 form.draw()
+bring.offer()
 shown = shell.chosen_run()
 if shown is None:
     with shell.empty(

@@ -1,20 +1,23 @@
-"""Steps made of a trained model: another image of the same class, or a neighbour of this one."""
+"""Steps made of a trained model: another image of the class, a neighbour of this one, or this one partly made anew."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from core import jobs, runs
 from core.augment.catalogue import Context, Draws, Params, augmentations
+from core.augment.mixing import box
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.media import FORMS, Medium, media
 from core.models import Encodes, Spec
 from core.norms import wide
 from core.tensors import Batch, noise
+
+ENOUGH = 0.4  # share of the work of a repair after which an augmentation takes what there is
 
 
 def run_knob() -> Any:
@@ -56,7 +59,7 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
     """Lists the finished runs that a generative step may use on a dataset, newest first.
 
     Args:
-        name: Of the step; ``neighbour`` needs a model that encodes and decodes.
+        name: Of the step; ``neighbour`` needs a model that encodes and decodes, ``repair`` one that fills holes.
         dataset: Whose images are augmented; runs of its own images come first, then those of its parents.
     """
     own, kin, others = [], [], []
@@ -72,7 +75,7 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
         spec = Spec.of(record["spec"])
         if (spec.medium, spec.shape) != (dataset.medium.name, dataset.seen):
             continue
-        if name == "neighbour" and not _encodes(run):
+        if name in _ABLE and not _able(name, run):
             continue
         same = record["dataset"]["fingerprint"] == dataset.fingerprint
         related = record["dataset"].get("name") in family
@@ -80,18 +83,29 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
     return own + kin + others
 
 
-_encoders: dict[str, bool] = {}  # by family, whether its models encode
+def _fills(opened: runs.Opened) -> bool:
+    from core import latent
+    from core.latent import repair
+
+    return latent.supports(opened.model) and bool(repair.methods(latent.open_space(opened)))
 
 
-def _encodes(run: jobs.Job) -> bool:
+_ABLE: Mapping[str, Callable[[runs.Opened], bool]] = {
+    "neighbour": lambda opened: isinstance(opened.model, Encodes),
+    "repair": _fills,
+}
+_known: dict[tuple[str, str], bool] = {}  # by step and family, whether its models can do it
+
+
+def _able(name: str, run: jobs.Job) -> bool:
     family = runs.family_of(run)
-    if family not in _encoders:
+    if (name, family) not in _known:
         try:
-            model = runs.open_model(run).model
+            opened = runs.open_model(run)
         except UserError:
             return False
-        _encoders[family] = isinstance(model, Encodes)
-    return _encoders[family]
+        _known[name, family] = _ABLE[name](opened)
+    return _known[name, family]
 
 
 class SampleConfig(Config):
@@ -180,6 +194,67 @@ class Neighbour:
             old, near = (medium.from_model(model.decode(p, y, sampling)) for p in (z, new))
         rest = wide(1 - params["moved"].to(x), x) * (x - old.clone().to(x))
         return (near.clone().to(x) + rest).clamp(0, 1)
+
+
+class RefillConfig(Config):
+    """Which model is asked, and how much it fills."""
+
+    run: str = run_knob()
+    share: float = knob(0.25, "Largest share of the area.", ge=0, le=1, title="Hidden")
+
+
+@augmentations.add(
+    "repair",
+    "Fill a hole anew",
+    RefillConfig,
+    group="Generative",
+    strength="share",
+    slow=True,
+    needs=("run",),
+    units={"hidden": " of the area"},
+)
+class Refill:
+    """Hides a box of the image, and lets a model fill it with what could have been there; the rest stays as it is."""
+
+    def __init__(self, config: RefillConfig, context: Context) -> None:
+        from core import latent
+        from core.latent import repair
+
+        self.config, self.opened = config, opened(config.run)
+        self.space = latent.open_space(self.opened)
+        best = repair.method_of(self.space)
+        self.method = best.preview or best.name  # the quick one, where there are two
+
+    def draw(self, draws: Draws) -> Params:
+        hidden = draws.uniform("hidden", high=self.config.share)
+        wide = (hidden.sqrt() * draws.uniform("aspect", low=-0.35, high=0.35).exp()).clamp(max=1)
+        right, down = draws.uniform("place", 2).unbind(1)
+        drawn = {"hidden": hidden, "_wide": wide, "_right": right, "_down": down}
+        return drawn | {"_key": draws.keys()} | ({} if draws.y is None else {"label": draws.y})
+
+    def apply(self, x: Batch, params: Params) -> Batch:
+        from core.latent import repair
+
+        medium = fitting(self.opened, x)
+        high = (params["hidden"] / params["_wide"].clamp_min(1e-6)).clamp(max=1)
+        inside = box(x.shape[2:], params["_right"], params["_down"], params["_wide"], high)
+        made = x.clone()
+        for i in range(len(x)):
+            label = None
+            if self.opened.model.classes and "label" in params:
+                label = int(params["label"][i])
+            steps = repair.fill(
+                self.space,
+                medium.to_model(x[i : i + 1]),
+                repair.Known.mask(~inside[i]),
+                fills=1,
+                label=label,
+                seed=int(params["_key"][i]),
+                method=self.method,
+            )
+            filled = next(filled for filled in steps if filled.done >= ENOUGH)
+            made[i] = torch.where(inside[i], medium.from_model(filled.images)[0].to(x), x[i])
+        return made
 
 
 def _label(opened: runs.Opened, draws: Draws) -> Params:

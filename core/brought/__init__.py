@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
-from core import datasets, jobs
-from core.catalog import Config, Entry, Registry, UserError, reason, unknown
+from core import datasets, jobs, runs
+from core.catalog import Config, Entry, Registry, UserError, knob, reason, unknown
 from core.datasets import Dataset
+from core.fitted import Fitted
 from core.ground.files import delete_folder, full_disk_told, new_folder, read_json, write_json
 from core.ground.settings import settings
-from core.models import Spec
+from core.models import Spec, Traces, families
 from core.runs import Opened
 from core.tensors import device
 from core.weights import Package
 from core.wrapped import raised
 
 OWN = "own/"
+_PACKED = "packed"  # the origin of runs of our own families
 UPLOAD = "package.zip"  # what a job that brings a generative model finds in its folder
 USUAL = "torchvision"  # the origin of what was kept before it was written down
 _RECORD = {"config": dict, "dataset": str, "classes": list}  # what a record must hold
@@ -45,7 +48,7 @@ class Seen:
         classes: How many it listens to or tells apart; 0 for none.
         names: Of the classes, in the order of their numbers, where it says them; else empty.
         sampler: How it draws, in words.
-        licence: Under which it stands, where it says that.
+        licence, consent: Its terms, where it says them.
         notes: What else is worth knowing, in sentences.
     """
 
@@ -56,6 +59,7 @@ class Seen:
     names: tuple[str, ...] = ()
     sampler: str = ""
     licence: str = ""
+    consent: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,6 +85,12 @@ class Origin(Entry):
         note: Makes a sentence of a record: what the model is, and what it does to an image.
         knows: Tells by what a package holds, never by its name, whether it is one of its own.
         see: Says of a package that it knows what is in it, before anything is built.
+        recorded: Gives what a job writes down of a package; ``name`` may be that of a family, whose model it then is.
+        fits: Its models compute some of themselves from the training images that they are brought for
+            (:class:`core.models.Fits`).
+        learned: Gives what the model in a package has learned from, where that travels with it.
+        further: Gives the facts of a network that is trained further, from those of the one that it starts from, its
+            classes and those of the new dataset; None where its models are not trained here.
     """
 
     files: tuple[str, ...] = ()
@@ -89,6 +99,12 @@ class Origin(Entry):
     note: Callable[[Mapping[str, Any]], str] = lambda record: ""
     knows: Callable[[Package], bool] = lambda package: False
     see: Callable[[Package], Seen] | None = None
+    recorded: Callable[[Package, dict[str, Any]], dict[str, Any]] = lambda package, record: record
+    fits: bool = False
+    learned: Callable[[Package], Fitted] | None = None
+    further: Callable[[Mapping[str, Any], Sequence[str], Sequence[str]], dict[str, Any]] | None = (
+        None
+    )
 
 
 origins = Registry("origin of models", Origin, "core.brought")
@@ -221,10 +237,27 @@ def untrained(record: Mapping[str, Any], spec: Spec) -> nn.Module:
     return origin.make(config, None, spec, record["classes"], record).model
 
 
+class TermsConfig(Config):
+    """Under which terms a model stands."""
+
+    licence: str = knob("", "Licence of the model, best as an SPDX id such as MIT or CC-BY-4.0.")
+    consent: Literal["unknown", "given", "not needed", "withdrawn"] = knob(
+        "unknown",
+        "Whether the people whose pictures it has learned from agreed; not needed where nobody is shown.",
+    )
+
+
 def keep(
-    name: str, package: Package, values: Mapping[str, Any], dataset: Dataset, origin: str = ""
+    name: str,
+    package: Package,
+    values: Mapping[str, Any],
+    dataset: Dataset,
+    origin: str = "",
+    terms: Mapping[str, Any] | None = None,
 ) -> Brought:
     """Keeps what was brought for a dataset; ``values`` are the parameters of the origin, which it tells by itself.
+
+    ``terms`` are its licence and consent, see :class:`TermsConfig`; what it says itself where left out.
 
     A job fits and keeps those of a generative model; what does not fit is then the message of the job.
 
@@ -239,12 +272,21 @@ def keep(
     settings().allow_change("bring a classifier" if entry.sampling is None else "bring a model")
     config = entry.config.of(values, origin if entry.sampling else "classifier")
     if entry.sampling is not None:
-        record = {"name": origin, "config": config.record()}
+        seen = (
+            entry.see(package) if entry.see and package.files else None
+        )  # refuses before it is kept
+        if seen is not None:
+            allow_dataset(seen, dataset)
+        if terms is None and seen is not None:
+            terms = {"licence": seen.licence, "consent": seen.consent or "unknown"}
+        said = TermsConfig.of(terms, "terms").record()
+        said["licence"] = " ".join(said["licence"].split())[:200]
+        record = entry.recorded(package, {"name": origin, "config": config.record()})
         about = {"name": dataset.name, "config": datasets.check(dataset.name)}
         job = jobs.create(
             "bring",
             "short",
-            {"dataset": about, "brought": record},
+            {"dataset": about, "brought": record, "terms": said},
             title=f"{dataset.name}-{origin}",
             name=name,
             put={UPLOAD: package.packed()} if package.files else {},
@@ -279,6 +321,29 @@ def keep(
         (new / "model.safetensors").write_bytes(as_bytes(weights))
         write_json(new / "classifier.json", record)
     return Brought(OWN + name, path, record)
+
+
+def state(run: jobs.Job, *, licence: str | None = None, consent: str | None = None) -> None:
+    """Sets the licence of a generative model that was brought, and whether the people that it learned from agreed.
+
+    Raises:
+        UserError: If the server is view-only, the run was trained here or ships with the code, or the consent is not
+            one of the choices.
+    """
+    settings().allow_change("change what is said about a model")
+    jobs.own(run.id, "changed")
+    record = runs.record(run)
+    if "terms" not in record:
+        raise UserError(
+            f"{run.name} was trained here, so it stands under the terms of its dataset. State them there: on the page "
+            "Build, under Licence and consent."
+        )
+    given = {"licence": licence, "consent": consent}
+    terms = record["terms"] | {name: value for name, value in given.items() if value is not None}
+    said = TermsConfig.of({name: terms[name] for name in given if name in terms}, "terms").record()
+    said["licence"] = " ".join(said["licence"].split())[:200]
+    with full_disk_told():
+        write_json(run.path / "run.json", record | {"terms": said})
 
 
 def delete(id: str) -> None:
@@ -316,6 +381,61 @@ def opened(
     return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", about, tuple(notes))
 
 
+def allow_dataset(seen: Seen, dataset: Dataset) -> None:
+    """Refuses a dataset whose items are not those that a model makes.
+
+    Raises:
+        UserError: If they are of another shape; says which to import.
+    """
+    if not seen.shape or seen.shape == tuple(dataset.seen):
+        return
+    made, has = (" × ".join(map(str, shape)) for shape in (seen.shape, dataset.seen))
+    size = ""
+    if len(seen.shape) == 3:
+        size = f" at {seen.shape[-1]} px in {'grey' if seen.shape[0] == 1 else 'colour'}"
+    raise UserError(
+        f"It makes items of {made}, and those of {dataset.name} have {has}. Choose the dataset that it belongs to, or "
+        f"import its items{size} on the page Data."
+    )
+
+
+def measured(
+    package: Package, values: Mapping[str, Any], dataset: Dataset, origin: str = ""
+) -> float:
+    """Builds what was brought, draws with it, and gives the seconds for a picture on this machine; nothing is kept.
+
+    Raises:
+        UserError: If it does not fit the dataset, or its weights are not safe.
+    """
+    entry = _kept(origin) if origin else origin_of(package)
+    config = entry.config.of(values, entry.name)
+    opened = entry.make(config, package, spec_in_full(dataset), dataset.classes, None)
+    return pace(opened)
+
+
+def pace(opened: Opened) -> float:
+    """Measures how many seconds a generative model takes for a picture, of several at once where it is quick.
+
+    Of one that draws in steps the first step is timed.
+    """
+    import torch
+
+    def once(count: int) -> float:
+        began, steps = time.perf_counter(), 1
+        if isinstance(opened.model, Traces):
+            next(opened.model.trace(range(count), None, 0, opened.usual))
+            steps = getattr(opened.usual, "steps", 1)
+        else:
+            opened.model.sample(range(count), None, 0, opened.usual)
+        return (time.perf_counter() - began) * steps / count
+
+    with torch.inference_mode():
+        first = once(1)  # what is made once is in it
+        if first > 10:
+            return round(first, 2)
+        return round(once(max(1, min(32, int(2 / first)))), 5)
+
+
 def generator(
     record: Mapping[str, Any], package: Package | None, spec: Spec, classes: Sequence[str]
 ) -> Opened:
@@ -324,9 +444,24 @@ def generator(
     Raises:
         UserError: If its origin is not known, or the weights are not safe or do not fit.
     """
-    origin = _kept(record["name"])
-    config = origin.config.of(record["config"], origin.name)
+    origin = _kept(_PACKED if record["name"] in families else record["name"])
+    config = config_of(record["name"]).of(record["config"], origin.name)
     return origin.make(config, package, spec, classes, record if package is None else None)
+
+
+def config_of(name: str) -> type[Config]:
+    """Gives the parameters of an origin; those of a family for a run that was packed."""
+    return families.get(name).config if name in families else origins.get(name).config
+
+
+def learned(record: Mapping[str, Any], package: Package) -> Fitted | None:
+    """Gives what the model in a package has learned from; None where that does not travel with it.
+
+    Raises:
+        UserError: If what travels is damaged.
+    """
+    origin = _kept(_PACKED if record["name"] in families else record["name"])
+    return origin.learned(package) if origin.learned else None
 
 
 def sampling(name: str) -> type[Config] | None:
@@ -337,6 +472,13 @@ def sampling(name: str) -> type[Config] | None:
 def spec_of(dataset: Dataset) -> Spec:
     """Describes the images of a dataset to a model from outside."""
     return Spec(dataset.medium.name, dataset.seen, dataset.levels)
+
+
+def spec_in_full(dataset: Dataset) -> Spec:
+    """Describes the images of a dataset to a model that makes them, with the shares of its classes."""
+    from core.training import spec_of
+
+    return spec_of(dataset)
 
 
 def _kept(name: str) -> Origin:

@@ -83,8 +83,8 @@ def export(
 
     Returns:
         ``dataset``, ``fingerprint``, ``out``, ``left_out``, the number of items that must not be used, ``door``, what
-        the checks there said, ``watermarked``, the number of items, and ``layouts``: of each what was written and what
-        was compared.
+        the checks there said, ``watermarked``, the number of items, ``unpaired``, the layouts that lack the second
+        images of the items, and ``layouts``: of each what was written and what was compared.
 
     Raises:
         UserError: If a layout does not exist or cannot take these items, the folder is there already, the disk is full,
@@ -142,6 +142,7 @@ def export(
         "images": len(dataset),
         "left_out": whole - len(dataset),
         "watermarked": going.watermarked,
+        "unpaired": [layout.title for layout in chosen if dataset.pair and not layout.pairs],
         "door": [refusal.record() for refusal in refusals],
         "layouts": done,
     }
@@ -221,6 +222,11 @@ def sentence(record: Mapping[str, Any]) -> str:
         + (
             f" {many(marked, 'item')} {'carries' if marked == 1 else 'carry'} the watermark of this server."
             if (marked := record.get("watermarked", 0))
+            else ""
+        )
+        + (
+            f" The second images stayed out of {', '.join(unpaired)}, which has no place for them."
+            if (unpaired := record.get("unpaired"))
             else ""
         )
     )

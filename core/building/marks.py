@@ -11,7 +11,7 @@ from core.datasets import Dataset
 from core.ground import xmp
 
 # The steps of a chain that ask a trained generator; to ask the steps themselves would load torch for every export.
-GENERATIVE = frozenset({"sample", "neighbour"})
+GENERATIVE = frozenset({"sample", "neighbour", "repair"})
 
 
 def source_type(origin: str, run: str = "", parameters: str = "") -> xmp.SourceType | None:

@@ -25,6 +25,7 @@ from core.datasets.attributes import BEFORE, unknown
 from core.datasets.files import hidden
 from core.datasets.labels import LABEL
 from core.ground.watch import UNWATCHED, Watch
+from core.media import media
 
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}  # outside
 SHARD = 500 * 2**20  # bytes of a file, about
@@ -159,6 +160,13 @@ class Outgoing:
         ]
         fields = [pa.field("seed", pa.int64()) if f.name == "seed" else f for f in fields]
         return pa.schema([first, *fields], {"simulacra": json.dumps(self.about())})
+
+    def seconds(self, rows: np.ndarray) -> list[bytes]:
+        """Encodes the second images of rows (n,) as PNG; none where the dataset has no pairs."""
+        pair = self.dataset.pair
+        if pair is None:
+            return []
+        return media.get("image").files(np.asarray(pair.x[rows]), pair.levels)
 
     def batches(
         self,

@@ -22,7 +22,9 @@ from PIL import Image
 
 from core.building.outgoing import SPLIT_NAMES, Outgoing
 from core.datasets import plan
+from core.datasets.container import Container
 from core.datasets.pictures import Refused, most_bytes
+from core.datasets.plan import Picture
 from core.ground import sheets
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
@@ -116,7 +118,40 @@ def compare(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> Readback
             + [(tree.pictures[i].file.name, reason) for i, reason in tree.reading.refused],
             [picture.file.name for picture in placed],
         )
-        return _compared(going, found, watch)
+        told = _compared(going, found, watch)
+        if source.pairs and not told.differences:
+            _seconds(going, source, placed, found.columns["id"], told)
+        return told
+
+
+def _seconds(
+    going: Outgoing,
+    source: Container,
+    placed: Sequence[Picture],
+    ids: Sequence[Any],
+    told: Readback,
+) -> None:
+    """Compares the second image of each item, one at a time."""
+    pair, most = going.dataset.pair, most_bytes(settings().max_megapixels)
+    if pair is None:
+        told.differences.append("There are second images, and the dataset has none.")
+        return
+    row_of = {str(id): row for row, id in enumerate(going.ids)}
+    wrong = 0
+    try:
+        for picture, id in zip(placed, ids, strict=True):
+            second = (source.pairs_in or source).read(source.pairs[picture.file.name], most)
+            wanted = _bare(sheets.as_bytes(pair.x[row_of[str(id)]], pair.levels))
+            wrong += _decoded(second) != wanted
+    except (Refused, KeyError) as error:
+        told.differences.append(f"A second image cannot be read: {error}.")
+    if wrong:
+        told.differences.append(f"{many(wrong, 'second image')} differ{'s' * (wrong == 1)}.")
+    told.compared.append("second images")
+
+
+def _bare(x: np.ndarray) -> bytes:
+    return (x[0] if len(x) == 1 else x.transpose(1, 2, 0)).tobytes()
 
 
 def _plain(going: Outgoing, folder: Path) -> Found:
@@ -228,7 +263,7 @@ def _pixels(going: Outgoing, found: Found, rows: np.ndarray, told: Readback, wat
         if not picture:
             return dataset.medium.alone(x, dataset.levels)
         x = sheets.as_bytes(x, dataset.levels)
-        return (x[0] if len(x) == 1 else x.transpose(1, 2, 0)).tobytes()
+        return _bare(x)
 
     def check(part: list[tuple[int, bytes]]) -> list[tuple[int, bytes, bool]]:
         done = []

@@ -8,24 +8,14 @@ from typing import Any
 import numpy as np
 
 from core.datasets import Dataset
-from core.datasets.attributes import LINEAGE, ORIGINS, generator, joined
+from core.datasets.attributes import LINEAGE, ORIGINS, generator, joined, lineage
 
 COLUMNS = LINEAGE
-_USUAL: Mapping[str, Any] = dict(zip(COLUMNS, ("real", -1, "", -1, ""), strict=True))
 
 
 def provenance(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Gives :data:`COLUMNS`, where each image comes from; one that a dataset does not tell of is real, no copy.
-
-    A column of an import that is only called so, of another type, tells nothing.
-    """
-    n, known = len(dataset), dataset.attributes or {}
-    columns = {}
-    for name, value in _USUAL.items():
-        column = np.asarray(known.get(name, np.full(n, value)))
-        fits = column.dtype.kind in ("U" if isinstance(value, str) else "iu")
-        columns[name] = column if fits else np.full(n, value)
-    return columns
+    """Gives :data:`COLUMNS` of all items, as :func:`core.datasets.attributes.lineage` reads them."""
+    return lineage(dataset.attributes or {}, len(dataset))
 
 
 def kinds(dataset: Dataset) -> np.ndarray:

@@ -14,6 +14,7 @@ from core.ground.untrusted import Limits, NoData, read_json
 
 LINEAGE = ("origin", "parent", "run", "seed", "parameters")
 ORIGINS = ("real", "augmented", "synthetic", "adversarial")
+_USUAL: Mapping[str, Any] = dict(zip(LINEAGE, ("real", -1, "", -1, ""), strict=True))
 _OURS = ("picture", "width", "height", "group")  # what every import of pictures says by itself
 BEFORE = "_before"  # behind the name of a column of somebody else's that is called like one of ours
 _TEXT, _LONG = 200, 10_000  # characters of a text, and of the parameters that made a picture
@@ -22,6 +23,19 @@ _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _LIMITS = Limits(characters=4_000_000, depth=20, values=100_000)
 _SAID = {"true": True, "false": False}
+
+
+def lineage(attributes: Mapping[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """Gives :data:`LINEAGE` of ``n`` items, where each comes from; one of which nothing is told is real, no copy.
+
+    A column of an import that is only called so, of another type, tells nothing.
+    """
+    columns = {}
+    for name, value in _USUAL.items():
+        column = np.asarray(attributes.get(name, np.full(n, value)))
+        fits = column.dtype.kind in ("U" if isinstance(value, str) else "iu")
+        columns[name] = column if fits else np.full(n, value)
+    return columns
 
 
 def joined(origin: np.ndarray, parameters: np.ndarray) -> np.ndarray:

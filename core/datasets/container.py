@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, BinaryIO, Self
 
 from core.datasets.pictures import Header
@@ -63,10 +64,14 @@ class Container(ABC):
         rows: What is known of each file; None where folders and tables beside the pictures say it.
         title: The format, for people; empty for pictures that lie in folders.
         knobs: Names of the choices that only this format has.
+        pairs: The second image of each file, by its name; empty where there are none.
+        pairs_in: What reads these; None for the container itself.
     """
 
     files: Sequence[File] = ()
     refused: list[tuple[str, str]]
+    pairs: Mapping[str, File] = MappingProxyType({})
+    pairs_in: Container | None = None
     rows: Rows | None = None
     title: str = ""
     knobs: tuple[str, ...] = ()

@@ -13,10 +13,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from core.catalog import UserError
 from core.datasets.container import Container, File
 from core.datasets.dataset import digest
-from core.datasets.files import content, header
-from core.datasets.pictures import Decoded, Refused, Span, decode, extent
+from core.datasets.files import content, header, shown
+from core.datasets.pairing import half_of
+from core.datasets.pictures import Decoded, Half, Refused, Span, decode, extent
 from core.datasets.plan import FolderConfig, Picture
 from core.datasets.store import PixelFile
 from core.ground.settings import settings
@@ -72,7 +74,8 @@ def write(
             return lambda: refusal
 
         def made() -> tuple[Decoded, bytes] | str:
-            decoded = decode(data, config.size, config.channels, config.fit, limit, span)
+            half = half_of(config.pair)
+            decoded = decode(data, config.size, config.channels, config.fit, limit, span, half)
             return decoded if isinstance(decoded, str) else (decoded, digest(decoded.pixels))
 
         return made
@@ -104,6 +107,43 @@ def write(
     return written
 
 
+def seconds(
+    source: Container,
+    pictures: Sequence[Picture],
+    config: FolderConfig,
+    file: Path,
+    watch: Watch,
+) -> None:
+    """Decodes the second image of each picture, in their order, and writes them into an ``.npy`` file.
+
+    Raises:
+        UserError: If one cannot be read, or a ZIP unpacks to more than it may.
+    """
+    limit, half = settings().max_megapixels, half_of(config.pair, second=True)
+
+    def start(picture: Picture) -> Callable[[], Decoded | str]:
+        try:
+            if half:
+                data = content(source, picture.file)
+            else:
+                data = content(source.pairs_in or source, source.pairs[picture.file.name])
+        except Refused as reason:
+            refusal = str(reason)
+            return lambda: refusal
+        return lambda: decode(data, config.size, "auto", config.fit, limit, half=half)
+
+    with PixelFile(file, (1, config.size, config.size)) as pixels:
+        for done, (picture, decoded) in enumerate(_ahead(pictures, start), 1):
+            watch.count("Reading second images", done, len(pictures), "pictures")
+            if isinstance(decoded, str):
+                raise UserError(
+                    f"The second image of {shown(picture.file.name)!r} {decoded}. Mend it, or take the two out."
+                )
+            if len(decoded.pixels) > pixels.shape[0]:
+                pixels.widen()
+            pixels.add(decoded.pixels)
+
+
 def ends(source: Container, pictures: Sequence[Picture]) -> tuple[float, float]:
     """Finds the smallest and the largest value of pictures; one that cannot be read counts as 0."""
     limit = settings().max_megapixels
@@ -126,7 +166,11 @@ def ends(source: Container, pictures: Sequence[Picture]) -> tuple[float, float]:
 
 
 def samples(
-    source: Container, pictures: Sequence[Picture], size: int, span: Span | None
+    source: Container,
+    pictures: Sequence[Picture],
+    size: int,
+    span: Span | None,
+    half: Half = "",
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name and the pixels, uint8 (1 or 3, size, size), of each picture that can be decoded."""
     limit = settings().max_megapixels
@@ -135,7 +179,7 @@ def samples(
         data = b""
         with suppress(Refused):
             data = content(source, picture.file, count=False)
-        return lambda: decode(data, size, megapixels=limit, span=span)
+        return lambda: decode(data, size, megapixels=limit, span=span, half=half)
 
     for picture, decoded in _ahead(pictures, start):
         if not isinstance(decoded, str):

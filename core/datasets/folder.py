@@ -25,6 +25,7 @@ from core.datasets.dataset import (
     SPLITS,
     Dataset,
     Preview,
+    SecondImages,
     assemble,
     datasets,
     from_digests,
@@ -35,6 +36,8 @@ from core.datasets.dataset import (
 from core.datasets.files import shown
 from core.datasets.layout import Reading
 from core.datasets.own import square
+from core.datasets.pairing import FOLDER as PAIR
+from core.datasets.pairing import half_of
 from core.datasets.pictures import KINDS, SUFFIXES, Span
 from core.datasets.plan import FolderConfig, FolderPlan, Picture, opened, plan, planned, prepare
 from core.ground.settings import settings
@@ -65,7 +68,7 @@ def preview(config: FolderConfig) -> Preview:
         largest = decoding.ends(source, pictures)[1] if pictures and few else None
         ones = not deep and largest == 1
         span = Span(largest, ones) if largest and (deep or ones) else None
-        samples = tuple(decoding.samples(source, _some_of(tree), _SIDE, span))
+        samples = tuple(decoding.samples(source, _some_of(tree), _SIDE, span, half_of(config.pair)))
     return Preview(
         pictures=len(tree.pictures),
         refused=_shown(tree.refused[:_LISTED]),
@@ -234,6 +237,13 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             span, range_notes = _ones(source, pictures, config.range)
             if span is not None:
                 written = decoding.write(source, pictures, config, span, file, watch)
+        pair = None
+        half = half_of(config.pair, second=True)
+        if (half or source.pairs) and len(written.pictures) >= FEWEST:
+            decoding.seconds(source, written.pictures, config, folder / "pair.npy", watch)
+            name = f"{half} half" if half else config.pair.strip().strip("/") or PAIR
+            pair = SecondImages(np.load(folder / "pair.npy", mmap_mode="r"), name=shown(name)[:80])
+            notes.append(f"Each picture has a second image: {pair.name}.")
     if config.range and span is None:
         range_notes = [
             f"The largest value {config.range:g} was not used: every picture has 8 bits, and holds more values "
@@ -338,6 +348,7 @@ def folder(config: FolderConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
             },
         },
         group=group,
+        pair=pair,
     )
 
 

@@ -150,6 +150,9 @@ def extent(data: bytes, megapixels: float = 16) -> tuple[float, float]:
         return _ends(*_values(data, megapixels))
 
 
+Half = Literal["", "left", "right"]
+
+
 def decode(
     data: bytes,
     size: int,
@@ -157,6 +160,7 @@ def decode(
     fit: str = "crop",
     megapixels: float = 16,
     span: Span | None = None,
+    half: Half = "",
 ) -> Decoded | str:
     """Decodes one picture that nobody vouches for.
 
@@ -167,6 +171,7 @@ def decode(
         fit: ``crop`` to the middle square, or ``pad`` with white.
         megapixels: Largest picture that is decoded.
         span: Range of the set that it belongs to; without one, a picture with more than 8 bits takes its own.
+        half: Which half is taken, of a picture that holds two side by side; empty for the whole.
 
     Returns:
         The picture, or a sentence part that says why not.
@@ -189,6 +194,10 @@ def decode(
                         picture.load()
                         turned = picture.getexif().get(_ORIENTATION, 1) != 1
                         flat = _flat(ImageOps.exif_transpose(picture) if turned else picture)
+            if half:
+                middle = flat.width // 2
+                start = middle if half == "right" else 0
+                flat = flat.crop((start, 0, start + max(1, middle), flat.height))
             if not deep and span is not None and span.ones and _brightest(flat) <= 1:
                 table = [min(255, round(v * 255 / span.largest)) for v in _BYTES]
                 flat = flat.point(table * len(flat.getbands()))

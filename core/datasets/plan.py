@@ -25,6 +25,8 @@ from core.datasets.layout import Reading, classes_of, readings, role
 from core.datasets.pictures import Header, Refused
 from core.ground.settings import settings
 
+UNPAIRED = "has no second image"
+
 
 class ImportConfig(Config):
     """The choices for pictures of one's own, whatever the format."""
@@ -71,6 +73,14 @@ class ImportConfig(Config):
         "The column of a table beside the pictures, such as patient or speaker, whose pictures stay in one split; "
         "empty for none.",
         title="Keep together by",
+        advanced=True,
+    )
+    pair: str = knob(
+        "",
+        "Where the second image of each picture is: left or right, where each holds both side by side (that half is "
+        "the second one); or the name of a folder whose files are called like the others. Empty for none, or for a "
+        "folder called pair.",
+        title="Second image",
         advanced=True,
     )
     training: str = knob(
@@ -262,6 +272,9 @@ def planned(config: FolderConfig, source: Container) -> FolderPlan:
         if is_labels(file.name):
             tables.append(file)
             continue
+        if source.pairs and file.name not in source.pairs:
+            refused.append((file.name, UNPAIRED))
+            continue
         try:
             pictures.append(Picture(file, header(source, file), row=at))
         except Refused as reason:
@@ -329,6 +342,9 @@ def _by_rows(config: FolderConfig, source: Container, rows: Rows) -> FolderPlan:
     """Plans the import of a container that says itself what its pictures are."""
     refused, pictures, taken = list(source.refused), [], []
     for i, file in enumerate(source.files):
+        if source.pairs and file.name not in source.pairs:
+            refused.append((file.name, UNPAIRED))
+            continue
         try:
             pictures.append(Picture(file, header(source, file)))
             taken.append(i)

@@ -126,11 +126,12 @@ def write(dataset: Dataset, folder: Path) -> None:
         }
         _put(folder / "attributes.npz", lambda out: _columns(out, columns))
     pair = dataset.pair
-    if pair is not None and not (folder / "pair.npy").exists():
+    if pair is not None and not _streamed(pair.x, folder / "pair.npy"):
         settings().allow_disk(pair.x.nbytes / 2**20)
-        with PixelFile(folder / "pair.npy", pair.x.shape[1:]) as pixels:
+        with PixelFile(folder / "pair.left", pair.x.shape[1:]) as pixels:
             for chunk in chunks(pair.x):
                 pixels.add(chunk)
+        (folder / "pair.left").replace(folder / "pair.npy")
     meta = {
         field.name: getattr(dataset, field.name)
         for field in dataclasses.fields(dataset)
@@ -146,6 +147,11 @@ def write(dataset: Dataset, folder: Path) -> None:
     if pair is not None:
         meta["pair"] = {"levels": pair.levels, "name": pair.name}
     _put(folder / "meta.json", lambda out: out.write(json.dumps(meta, indent=1).encode()))
+
+
+def _streamed(x: np.ndarray, file: Path) -> bool:
+    """Tells whether items are those that a source has written into a file already."""
+    return isinstance(x, np.memmap) and Path(str(x.filename)).resolve() == file.resolve()
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Size of all pictures of one import, before they are scaled.",
     )
+    max_parameters: int = Field(
+        default=1_000,
+        ge=1,
+        description="Numbers of a model that is brought from outside, in millions.",
+    )
     min_free_mb: int = Field(
         default=500, ge=0, description="Disk space that must stay free for a job to start."
     )

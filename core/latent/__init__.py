@@ -21,6 +21,7 @@ from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
     PLANES,
     anchors_plane,
+    blended,
     contrast,
     coordinates_plane,
     directions_plane,
@@ -28,11 +29,13 @@ from core.latent.planes import (
     labels_plane,
     neighbourhood,
     principal_plane,
+    prompts_plane,
 )
 from core.latent.projection import METHODS, chart, guess, methods, neighbours
 from core.latent.regression import arithmetic, condition, explained, regressed
 from core.latent.rendering import (
     Rendered,
+    condition_of,
     drawn,
     ground,
     held_out,

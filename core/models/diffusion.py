@@ -124,6 +124,8 @@ CURVES = (
 class Diffusion(nn.Module):
     """A velocity field that carries noise to images; see :class:`core.models.GenerativeModel`."""
 
+    exact = 64  # values of an item up to which a divergence is computed, not estimated
+
     def __init__(self, config: DiffusionConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
@@ -195,7 +197,7 @@ class Diffusion(nn.Module):
 
     def latent(self, ids: Ids, seed: int, sampling: DiffusionSampling) -> Tensor:
         """Draws the noise that a path starts from, (N, D)."""
-        return noise(seed, ids, (self.dim,), "latent", device=self.code.pitch.device)
+        return noise(seed, ids, (self.dim,), "latent", device=next(self.parameters()).device)
 
     def decode(self, z: Tensor, y: Tensor | None, sampling: DiffusionSampling) -> Batch:
         """Follows the path from noise (N, D) to images (N, …); no sampler adds fresh noise here."""
@@ -389,12 +391,12 @@ class Diffusion(nn.Module):
     def log_prob(self, x: Batch, y: Tensor | None, generator: torch.Generator) -> Tensor:
         """Estimates a lower bound of the log-probability of the levels in nats, (N,), without guidance.
 
-        The probability-flow ODE, 32 Heun steps; the divergence is exact up to 64 values per image and else estimated
-        with 4 random probes [5]. Level k stands for the interval of one level around its value.
+        The probability-flow ODE, 32 Heun steps; the divergence is exact up to ``exact`` values per image and else
+        estimated with 4 random probes [5]. Level k stands for the interval of one level around its value.
         """
         level = 1 / (self.spec.levels - 1)
         x = x + level * (torch.rand(x.shape, generator=generator, device=x.device) - 0.5)
-        if self.dim <= 64:
+        if self.dim <= self.exact:
             probes = torch.eye(self.dim, device=x.device).view(-1, 1, *self.shape)  # (D, 1, …)
             share = 1.0
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -28,11 +29,13 @@ from core.datasets.dataset import FEWEST, assemble
 from core.ground import files
 from core.ground.settings import settings
 from core.ground.writing import many
+from core.quality import filling
 from core.quality.check import checks
+from core.quality.filling import Filling
 
 ACTIONS = ("exclude", "relabel", "accept")
 # What is done to an image, in the words of pages, commands and notes
-WORDS = {"exclude": "left out", "relabel": "relabelled", "accept": "kept"}
+WORDS = {"exclude": "left out", "relabel": "relabelled", "accept": "kept", "repair": "repaired"}
 _KEYS = {"exclude": "excluded", "relabel": "relabelled", "accept": "accepted"}
 
 
@@ -44,9 +47,10 @@ class Decision:
         id: Of the decision.
         time: Seconds since 1970.
         who: Who decided; may be empty.
-        action: One of :data:`ACTIONS`.
+        action: One of :data:`ACTIONS`, or ``repair``.
         images: Indices.
         labels: The new label of each image, for ``relabel``.
+        filling: What takes the place of the image, for ``repair``.
         kind: The kind of issue that it answers; may be empty.
         undone: Whether it was taken back.
         reason: Why, a sentence; may be empty.
@@ -61,6 +65,7 @@ class Decision:
     kind: str = ""
     undone: bool = False
     reason: str = ""
+    filling: Filling | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,11 @@ class Book:
         version: Number of records in the log; what :func:`decide` calls ``seen``.
         entries: Oldest first, also those that were undone.
         state: By image, the action that holds and the label that it gives; the label that it has anyway is accepted.
+        repaired: By image, the repair that holds; whatever else is decided about the image holds beside it.
         damaged: A sentence about what of the log could not be read, or empty.
         news: A sentence about what others did meanwhile, or empty.
-        summary: ``excluded``, ``relabelled``, ``accepted``, ``changed`` (excluded or relabelled), ``test`` (of these,
-            in the test split), ``sentence``, and ``warning`` where test images are changed.
+        summary: ``excluded``, ``relabelled``, ``accepted``, ``repaired``, ``changed`` (all but accepted), ``test`` (of
+            these, in the test split), ``sentence``, and ``warning`` where test images are changed.
         new: Ids of the decisions that were just written, the oldest first.
     """
 
@@ -85,10 +91,11 @@ class Book:
     news: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
     new: tuple[str, ...] = ()
+    repaired: Mapping[int, Decision] = field(default_factory=dict)
 
     def about(self, image: int) -> Decision | None:
-        """Finds the decision that holds about an image; None without one."""
-        mine = (entry for entry in reversed(self.entries) if image in entry.images)
+        """Finds the decision that holds about an image, beside its repair; None without one."""
+        mine = (e for e in reversed(self.entries) if image in e.images and e.action in ACTIONS)
         return next((entry for entry in mine if not entry.undone), None)
 
 
@@ -122,8 +129,10 @@ def open(dataset: Dataset) -> Book:
                 tuple(map(int, record.get("labels", ()))),
                 str(record.get("kind", "")),
                 reason=str(record.get("reason", "")),
+                filling=Filling.read(record) if record["action"] == "repair" else None,
             )
-            fits = entry.action in ACTIONS and all(0 <= image < n for image in entry.images)
+            known = (*ACTIONS, "repair")
+            fits = entry.action in known and all(0 <= image < n for image in entry.images)
             if entry.action == "relabel":
                 fits &= len(entry.labels) == len(entry.images)
                 fits &= all(0 <= label < len(dataset.classes) for label in entry.labels)
@@ -133,8 +142,13 @@ def open(dataset: Dataset) -> Book:
         except (KeyError, TypeError, ValueError):
             bad += 1
     state: dict[int, tuple[str, int | None]] = {}
+    repaired: dict[int, Decision] = {}
     for entry in entries.values():
-        if not entry.undone:
+        if entry.undone:
+            continue
+        if entry.action == "repair":
+            repaired |= dict.fromkeys(entry.images, entry)
+        else:
             labels = entry.labels or (None,) * len(entry.images)
             for image, label in zip(entry.images, labels, strict=True):
                 state[image] = _meant(dataset, image, entry.action, label)
@@ -145,7 +159,10 @@ def open(dataset: Dataset) -> Book:
             f"{_folder(dataset) / 'log.jsonl'} is damaged: {lines} not readable and left out. "
             "The other decisions hold; look whether one is missing, and decide it again."
         )
-    return Book(len(records), list(entries.values()), state, damaged, "", _summary(dataset, state))
+    summary = _summary(dataset, state, repaired)
+    return Book(
+        len(records), list(entries.values()), state, damaged, "", summary, repaired=repaired
+    )
 
 
 def _meant(dataset: Dataset, image: int, action: str, label: int | None) -> tuple[str, int | None]:
@@ -153,22 +170,27 @@ def _meant(dataset: Dataset, image: int, action: str, label: int | None) -> tupl
     return ("accept", None) if same else (action, label)
 
 
-def _summary(dataset: Dataset, state: Mapping[int, tuple[str, int | None]]) -> dict[str, Any]:
+def _summary(
+    dataset: Dataset, state: Mapping[int, tuple[str, int | None]], repaired: Mapping[int, Decision]
+) -> dict[str, Any]:
     counts = {act: sum(done == act for done, _ in state.values()) for act in ACTIONS}
     test = np.zeros(len(dataset), bool)
     test[dataset.splits["test"]] = True
-    changed = [image for image, (action, _) in state.items() if action != "accept" and test[image]]
-    parts = [f"{n:,} {WORDS[act]}" for act, n in counts.items() if n]
+    changed = {image for image, (action, _) in state.items() if action != "accept"} | set(repaired)
+    tested = sum(bool(test[image]) for image in changed)
+    told = {**counts, "repair": len(repaired)}
+    parts = [f"{n:,} {WORDS[act]}" for act, n in told.items() if n]
     warning = ""
-    if changed:
+    if tested:
         warning = (
-            f"{len(changed):,} of the changed images lie in the test split: reports on the new version and on this "
+            f"{tested:,} of the changed images lie in the test split: reports on the new version and on this "
             "one are not about the same images."
         )
     return {
         **{_KEYS[act]: n for act, n in counts.items()},
-        "changed": sum(action != "accept" for action, _ in state.values()),
-        "test": len(changed),
+        "repaired": len(repaired),
+        "changed": len(changed),
+        "test": tested,
         "sentence": (", ".join(parts) + ".") if parts else "Nothing is decided yet.",
         "warning": warning,
     }
@@ -228,6 +250,55 @@ def decide(
     return _write(dataset, record, who, seen)
 
 
+def repair(
+    dataset: Dataset,
+    image: int,
+    x: np.ndarray,
+    *,
+    run: str,
+    seed: int,
+    how: Mapping[str, Any],
+    reason: str = "",
+    who: str = "",
+    seen: int,
+) -> Book:
+    """Decides that an item takes the place of an image of which a model has filled a part; a label it keeps.
+
+    Args:
+        dataset: What it is about.
+        image: Its index.
+        x: The item as it is stored, (…); kept in a file, so that the run may go.
+        run: The run whose model filled the part.
+        seed: Of its noise.
+        how: What else made it, in plain values: the method, the hole, the number of the fill.
+        reason, who, seen: As in :func:`decide`.
+
+    Raises:
+        UserError: As :func:`decide`, or if the item is none of this dataset.
+    """
+    settings().allow_change("decide about images")
+    known(dataset, [image])
+    step = {"step": "repair", "run": run, **how}
+    parameters = json.dumps({"steps": [step], "of": f"{dataset.name}:{image}"})
+    made = filling.kept(_folder(dataset), dataset, x, run, seed, parameters)
+    record: dict[str, Any] = {"action": "repair", "images": [int(image)], "filling": vars(made)}
+    if reason := " ".join(reason.split())[:300]:
+        record["reason"] = reason
+    return _write(dataset, record, who, seen)
+
+
+def repaired_item(dataset: Dataset, book: Book, image: int) -> np.ndarray | None:
+    """Gives the item that takes the place of an image, (…) as it is stored; None where it was not repaired.
+
+    Raises:
+        UserError: If its file is gone.
+    """
+    entry = book.repaired.get(image)
+    if entry is None or entry.filling is None:
+        return None
+    return entry.filling.pixels(_folder(dataset), dataset, image)
+
+
 def known(dataset: Dataset, images: Sequence[int]) -> None:
     """Refuses images that a dataset does not have.
 
@@ -243,7 +314,13 @@ def known(dataset: Dataset, images: Sequence[int]) -> None:
 
 def _news(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
     """Takes out of a decision the images of which it holds already."""
-    state, action = open(dataset).state, record["action"]
+    book, action = open(dataset), record["action"]
+    if action == "repair":
+        (image,) = record["images"]
+        entry = book.repaired.get(image)
+        same = entry is not None and entry.filling == Filling.read(record)
+        return record | {"images": [] if same else [image]}
+    state = book.state
     labels = record.get("labels") or [None] * len(record["images"])
     new = [
         (image, label)
@@ -256,7 +333,7 @@ def _news(dataset: Dataset, record: dict[str, Any]) -> dict[str, Any]:
 
 def _taken_back(dataset: Dataset, record: Mapping[str, Any]) -> list[int]:
     """Lists the images that were left out until a decision keeps or relabels them."""
-    if record.get("action") in (None, "exclude"):
+    if record.get("action") in (None, "exclude", "repair"):
         return []
     state = open(dataset).state
     return [image for image in record["images"] if state.get(image, ("", None))[0] == "exclude"]
@@ -378,6 +455,8 @@ def told(entry: Decision) -> str:
 def reason(entry: Decision) -> str:
     """Says why something was decided: in somebody's words, or by the kind of issue; empty where neither is known."""
     known = entry.kind in checks.names()
+    if entry.filling is not None and not entry.reason:
+        return f"A part was filled by {entry.filling.run}."
     return entry.reason or (f"{checks.get(entry.kind).title}." if known else "")
 
 
@@ -412,9 +491,12 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
     barred = np.setdiff1d(np.array(sorted(optout.matches(dataset)), np.int64), out)
     out = np.union1d(out, barred)
     new = {i: label for i, (act, label) in book.state.items() if act == "relabel"}
-    if not len(out) and not new:
+    made = {i: entry.filling for i, entry in book.repaired.items() if entry.filling is not None}
+    gone = set(out.tolist())
+    made = {i: each for i, each in made.items() if i not in gone}
+    if not len(out) and not new and not made:
         raise UserError(
-            f"Nothing of {dataset.name} is left out or relabelled, so a new version would be the same. "
+            f"Nothing of {dataset.name} is left out, relabelled or repaired, so a new version would be the same. "
             "Decide about some images first."
         )
     kept = np.setdiff1d(np.arange(len(dataset)), out)
@@ -429,15 +511,18 @@ def apply(dataset: Dataset, name: str, who: str = "") -> Dataset:
     changes = {
         "excluded": len(out),
         "relabelled": len(new),
+        "repaired": len(made),
         "test": book.summary["test"],
         "decisions": [entry.id for entry in book.entries if not entry.undone],
         "who": who,
     }
     note = f"Made from {dataset.name}: {len(out):,} images left out, {len(new):,} relabelled."
+    if made:
+        note = f"{note[:-1]}, {len(made):,} repaired."
     if len(barred):
         note += f" {many(len(barred), 'image')} of these on the list of what must not be used."
     notes = [*dataset.notes, note, *([book.summary["warning"]] if book.summary["warning"] else [])]
-    version = derived(dataset, kept, y, notes, {"changes": changes})
+    version = derived(dataset, kept, y, notes, {"changes": changes}, made)
     return datasets.save(name.strip() or version_name(dataset), version)
 
 
@@ -447,11 +532,18 @@ def derived(
     y: np.ndarray | None,
     notes: Sequence[str],
     source: Mapping[str, Any],
+    made: Mapping[int, Filling] | None = None,
 ) -> Dataset:
-    """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,)."""
+    """Keeps some images of a dataset, each in its split, with the labels ``y`` of all, (N,).
+
+    What is ``made`` takes the place of some of the kept images, by their index.
+    """
     split_of = dataset.split_of()[kept]
+    x, made = dataset.x[kept], made or {}
+    for at in np.flatnonzero(np.isin(kept, list(made))):
+        x[at] = made[int(kept[at])].pixels(_folder(dataset), dataset, int(kept[at]))
     return assemble(
-        dataset.x[kept],
+        x,
         None if y is None else y[kept],
         dataset.classes,
         {
@@ -459,7 +551,7 @@ def derived(
             for code, split in enumerate(SPLITS)
         },
         levels=dataset.levels,
-        attributes=of_rows(dataset, kept),
+        attributes=filling.columns(of_rows(dataset, kept), kept, made),
         name=dataset.name,
         parent=dataset.fingerprint,
         refused=dataset.refused,

@@ -119,7 +119,8 @@ class Package:
         Raises:
             UserError: If the file is damaged.
         """
-        return cls._of(volumes.Archive(path, "files of weights"), path.stem, None)
+        volume = volumes.Archive(path, "files of weights")
+        return cls._of(volume, volume.zip.comment.decode() or path.stem, None)
 
     @classmethod
     def _of(cls, volume: Volume, name: str, endings: Collection[str] | None) -> Package:
@@ -246,6 +247,7 @@ class Package:
         """Puts all of it into one file, of which :meth:`kept` makes it again."""
         memory = io.BytesIO()
         with zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as packed:
+            packed.comment = self.name.encode()[:200].decode(errors="ignore").encode()
             for path, content in self.files.items():
                 packed.writestr(zipfile.ZipInfo(path), content)
         return memory.getvalue()

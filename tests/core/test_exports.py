@@ -29,7 +29,7 @@ from core.augment.policies import NAMES, operated
 from core.catalog import UserError
 
 STEPS = [e.name for e in augmentations if e.code]
-LEFT_OUT = {"mixup", "cutmix", "sample", "neighbour"}
+LEFT_OUT = {"mixup", "cutmix", "sample", "neighbour", "repair"}
 
 
 def images(n: int, channels: int, size: int) -> torch.Tensor:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from core import datasets
+from core import datasets, measure, runs
+from core.__main__ import main
+from core.building.layouts import layouts
+from core.building.outgoing import Outgoing
+from core.building.readback import compare
 from core.catalog import UserError
-from core.datasets import Dataset, SecondImages, store
+from core.datasets import Dataset, SecondImages, optout, store
 from core.datasets import faces as drawing
 from core.datasets.optout import kept
+from core.measure.study import Evaluator
 from core.models import Renders, Spec, families
 from core.tensors import edges
 from core.training import TrainConfig, Trainer, spec_of
@@ -159,3 +166,142 @@ def test_other_families_do_not_listen(paired):
     trainer = Trainer(model, paired, TrainConfig(images=32, batch=16), torch.device("cpu"))
     trainer.one_step()
     assert trainer.train.pair is None
+
+
+# --- In and out -----------------------------------------------------------------------------------
+
+
+def written(folder: Path, names: dict[str, np.ndarray]) -> Path:
+    for name, x in names.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x.transpose(1, 2, 0)).save(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def twelve(paired) -> tuple[np.ndarray, np.ndarray]:
+    """Twelve faces, and their sketches."""
+    return np.array(paired.x[:12]), np.array(paired.pair.x[:12])
+
+
+def in_order(found: Dataset, x: np.ndarray) -> list[int]:
+    """Finds out which of some images each item is."""
+    return [int(np.flatnonzero((x == item).all((1, 2, 3)))[0]) for item in found.x]
+
+
+@pytest.mark.parametrize("way", ["left", "right", "A", "pair"])
+def test_second_images_are_found_where_people_have_them(way, twelve, tmp_path):
+    x, pair = twelve
+    if way in ("left", "right"):
+        both = (pair, x) if way == "left" else (x, pair)
+        files = {f"{i}.png": np.concatenate([each[i] for each in both], 2) for i in range(12)}
+    elif way == "A":
+        files = {f"A/{i}.png": pair[i] for i in range(12)} | {f"B/{i}.png": x[i] for i in range(12)}
+    else:
+        files = {f"pair/cat/{i}.png": pair[i] for i in range(12)} | {
+            f"cat/{i}.png": x[i] for i in range(12)
+        }
+    folder = written(tmp_path / "mine", files)
+    wanted = {} if way == "pair" else {"pair": way}
+    found = datasets.load("folder", {"path": str(folder), "size": 16, **wanted})
+    assert len(found) == 12
+    rows = in_order(found, x)
+    assert np.array_equal(found.pair.x, pair[rows])
+    assert f"Each picture has a second image: {found.pair.name}." in found.notes
+
+
+def test_a_folder_of_second_images_that_is_not_there_is_refused(twelve, tmp_path):
+    x, pair = twelve
+    folder = written(tmp_path, {f"B/{i}.png": x[i] for i in range(12)} | {"A/other.png": pair[0]})
+    for wanted, why in (("C", "must be left, right, or the name"), ("A", "is called like a")):
+        with pytest.raises(UserError, match=why):
+            datasets.load("folder", {"path": str(folder), "size": 16, "pair": wanted})
+    written(tmp_path, {f"A/{i}.png": pair[i] for i in range(10)})
+    found = datasets.load("folder", {"path": str(folder), "size": 16, "pair": "A"})
+    assert len(found) == len(found.pair.x) == 10
+    assert ("B/11.png", "has no second image") in found.refused
+
+
+def test_a_class_that_is_called_pair_stays_a_class(twelve, tmp_path):
+    x, pair = twelve
+    files = {f"pair/{i}.png": x[i] for i in range(6)} | {
+        f"apple/{i}.png": pair[i] for i in range(6)
+    }
+    found = datasets.load("folder", {"path": str(written(tmp_path, files)), "size": 16})
+    assert found.pair is None
+    assert found.classes == ("apple", "pair")
+
+
+@pytest.mark.parametrize("layout", ["folder", "npz", "parquet"])
+def test_second_images_leave_and_come_back(layout, paired, tmp_path):
+    rows = np.sort(np.concatenate([paired.splits[s][:6] for s in datasets.SPLITS]))
+    few = kept(paired, rows, "Some.")
+    going = Outgoing(few)
+    layouts.get(layout).make(going, tmp_path)
+    told = compare(going, tmp_path)
+    assert (told.differences, told.compared[-1]) == ([], "second images")
+    found = datasets.load("folder", {"path": str(tmp_path), "size": 16})
+    assert np.array_equal(found.pair.x, few.pair.x[in_order(found, np.array(few.x))])
+
+
+def test_an_export_whose_second_images_are_mixed_up_is_found_out(paired, tmp_path):
+    few = kept(paired, np.sort(np.concatenate([paired.splits[s][:6] for s in datasets.SPLITS])), "")
+    going = Outgoing(few)
+    layouts.get("folder").make(going, tmp_path)
+    first, second = sorted((tmp_path / "pair").rglob("*.png"))[:2]
+    first.rename(tmp_path / "other.bin")
+    second.rename(first)
+    (tmp_path / "other.bin").rename(second)
+    assert compare(going, tmp_path).differences == ["2 second images differ."]
+
+
+def test_what_is_left_out_of_an_import_takes_its_second_image_along(twelve, tmp_path):
+    x, pair = twelve
+    folder = written(
+        tmp_path / "mine",
+        {f"A/{i}.png": pair[i] for i in range(12)} | {f"B/{i}.png": x[i] for i in range(12)},
+    )
+    values = {"path": str(folder), "size": 16, "pair": "A"}
+    whole = datasets.load("folder", values)
+    optout.forget(whole, [3], "gone", "me", near=False)
+    fewer = datasets.load("folder", values)
+    assert len(fewer) == len(fewer.pair.x) == 11
+    assert np.array_equal(fewer.pair.x, pair[in_order(fewer, x)])
+
+
+# --- Evaluation and command -----------------------------------------------------------------------
+
+
+def test_an_evaluation_says_how_near_it_comes_to_the_truth(here):
+    job = here("pix2pix", **{"dataset.pair": "edges", "family.width": 8, "train.images": 512})
+    opened, dataset = runs.open_model(job), datasets.load("digits", {"pair": "edges"})
+    config = measure.EvaluateConfig(metrics="paired_error,paired_class", samples=60)
+    evaluator = Evaluator(opened, dataset, config, opened.usual)
+    evaluator.prepare()
+    error, same = list(evaluator.measure())
+    index = evaluator.reference.index
+    x, told = dataset.images(index), dataset.pair.images(index)
+    made = (opened.model.render(told, range(len(x)), None, 0, opened.usual) * 255).round() / 255
+    train = evaluator.twin.index
+    usual = (dataset.images(train).mean(0) - x).square().mean()
+    assert error.value == pytest.approx(float((made - x).square().mean() / usual), rel=1e-3)
+    assert 0 <= same.value <= 1
+    assert same.floor > same.value - 0.2
+
+
+def test_the_command_makes_an_image_of_a_picture(here, tmp_path, capsys):
+    job = here("pix2pix", **{"dataset.pair": "edges", "family.width": 8, "train.images": 64})
+    dataset = datasets.load("digits", {"pair": "edges"})
+    first = int(dataset.splits["test"][0])
+    file = tmp_path / "edges.png"
+    Image.fromarray(np.asarray(dataset.pair.x[first, 0])).save(file)
+    out = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for condition, to in zip(("0", str(file)), out, strict=True):
+        assert main(["sample", job.id, "--condition", condition, "--out", str(to)]) == 0
+    assert "Mean squared error to the true image" in capsys.readouterr().out
+    one, two = (np.load(each)["x"] for each in out)
+    assert one.shape == (1, 1, 8, 8)
+    assert np.allclose(one, two, atol=1e-5)
+    for condition in ("9999", str(tmp_path / "none.png")):
+        assert main(["sample", job.id, "--condition", condition, "--out", str(out[0])]) == 2

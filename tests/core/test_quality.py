@@ -716,7 +716,7 @@ def test_a_version_without_a_name_takes_the_next_free_one(whole):
 
 
 def test_a_version_does_what_was_decided_and_keeps_its_parent(whole, setting):
-    with pytest.raises(UserError, match="Nothing of shapes is left out or relabelled"):
+    with pytest.raises(UserError, match="Nothing of shapes is left out, relabelled or repaired"):
         decisions.apply(whole, "clean")
     book = decisions.decide(whole, "exclude", [0, 15, 30], seen=0)  # valid, test, train
     book = decisions.decide(whole, "relabel", [41], 0, seen=book.version)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
 
+from core import datasets
 from pages.parts.canvas import packed, unpacked
+from pages.parts.latent import repair
+from tests.pages.test_pad import exact, pad
 
 # --- Marking a part of a picture ----------------------------------------------------------------
 
@@ -76,3 +81,208 @@ def test_an_answer_that_is_no_mask_of_this_picture_is_ignored(drawn):
     _, answer = drawn
     for mask in HOSTILE:
         assert answer({"mask": mask}) == "((5, 7), 'bool', [9])", mask
+
+
+# --- The tool of Latent space -------------------------------------------------------------------
+
+
+def mark(seen, key, size, *boxes):
+    """Marks boxes as a hand would: x, y, width and height each."""
+    mask = np.zeros(size, bool)
+    for x, y, w, h in boxes:
+        mask[y : y + h, x : x + w] = True
+    answer = {"number": 1, "pixels": list(size), "bits": packed(mask)}
+    return seen.told(key, {"mask": answer}).calm()
+
+
+def fills(seen):
+    return seen.images("latent.repair.fills.shown")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Lets the search take few steps: what it finds is not looked at here."""
+    from core.latent import encoding
+    from core.latent.repair import search
+
+    monkeypatch.setattr(encoding, "STEPS", 6)
+    for name, value in (("STEPS", 4), ("ROUNDS", 2), ("TUNED", 1)):
+        monkeypatch.setattr(search, name, value)
+
+
+def test_a_hole_is_filled_several_times_and_the_rest_stays(visit, trained, quick):
+    seen = visit("latent", run=trained.runs["vae"], **{"latent.repair.of": "Dataset"})
+    seen.set(latent__tool="repair").calm()
+    digits = datasets.load("digits")
+    index = int(digits.splits["test"][0])
+    picture = digits.pictures([index])[0]
+    seen = mark(seen, "latent.repair.hole", (8, 8), (1, 2, 3, 4))
+    assert seen.at.query_params["hole"] == "1-2-3-4"
+    assert "latent.repair.more" not in seen.keys()  # nothing is filled before it is asked for
+    seen.press("latent.repair.fill").calm()
+    x = fills(seen)
+    assert x.shape == (8, 1, 8, 8)
+    hidden = np.zeros((8, 8), bool)
+    hidden[2:6, 1:4] = True
+    assert (x[:, :, ~hidden] == picture[:, ~hidden]).all()
+    assert len(seen.images("latent.repair.near")) == 8
+    known, apart, _, was = seen.images("latent.repair.known")
+    assert (was == np.broadcast_to(picture, (3, 8, 8))).all()
+    assert (known[:, ~hidden] == picture[0][~hidden]).all()
+    assert (known[:, hidden] != was[:, hidden]).any()
+    assert len(np.unique(apart[:, ~hidden].T, axis=0)) == 1  # what is known differs nowhere
+    assert "bit by bit" in seen.texts("caption")
+
+    # more: those that are here stay
+    seen.press("latent.repair.more").calm()
+    assert (fills(seen)[:8] == x).all()
+    assert len(fills(seen)) == 16
+    seen.press("latent.repair.others").calm()
+    assert (fills(seen)[:8] != x).any()
+    assert seen.widget("latent.repair.seed").value == 1
+
+    # another picture is not filled by itself; of everything samples are left, of nothing there is nothing to do
+    seen.set(latent__index=1)
+    assert not seen.shown("latent.repair.fills.shown")
+    mark(seen, "latent.repair.hole", (8, 8), (0, 0, 8, 8)).press("latent.repair.fill").calm()
+    assert len(fills(seen)) == 16
+    mark(seen, "latent.repair.hole", (8, 8))
+    assert "Mark what is to be filled in." in seen.texts("caption")
+    assert "latent.repair.fill" not in seen.keys()
+
+
+def test_a_link_shows_the_same_fills(visit, trained, quick):
+    way = {"run": trained.runs["vae"], "latent.tool": "Repair", "latent.repair.of": "Dataset"}
+    seen = visit("latent", hole="2-2-2-2", **way).calm()
+    seen.press("latent.repair.fill").calm()
+    key = seen.at.query_params["filled"]
+    again = visit("latent", hole="2-2-2-2", filled=key, **way).calm()
+    assert (fills(again) == fills(seen)).all()
+    other = visit("latent", hole="2-2-2-3", filled=key, **way).calm()
+    assert not other.shown("latent.repair.fills.shown")
+
+
+def test_an_address_that_names_no_hole_is_ignored():
+    size = (8, 6)
+    mask = np.zeros(size, bool)
+    mask[1:3, 2:4] = mask[5:, :1] = True
+    assert (repair.read(repair.written(mask), size) == mask).all()
+    assert repair.written(np.indices((64, 64)).sum(0) % 2 == 0) == ""  # too fine for an address
+    for text in (
+        "",
+        "9-9-9-9",
+        "1-1-0-0",
+        "x",
+        "1-1-1",
+        "_" * 999,
+        "1-1-1-1_" * 99,
+        "99999-1-1-1",
+        "1-1-1--1",
+    ):
+        assert repair.read(text, size) is None, text
+
+
+def test_a_fill_goes_to_the_pad_and_into_files(visit, trained, quick):
+    seen = visit("latent", run=trained.runs["vae"]).set(latent__tool="repair").calm()
+    assert seen.widget("latent.repair.of").value == "pad"
+    under = exact(seen)
+    seen.press("latent.repair.fill").calm()
+    assert abs(seen.images("latent.repair.known")[3][0].astype(int) - under).max() <= 8  # 17 levels
+    seen.told("latent.repair.fills.shown", {"clicked": {"number": 1, "index": 5}}).calm()
+    assert seen.pictures("latent.repair.fills.shown")["marks"] == {"5": "✓"}
+    saved = {"latent.repair.save.png", "latent.repair.save.npz"}
+    assert saved <= seen.keys()
+    seen.press("latent.repair.land").calm()
+    assert "fill 5 of a hole" in seen.texts("markdown", "caption")
+    assert pad(seen)["marks"][0]["label"] == "here"
+
+
+def test_it_goes_on_beyond_the_edge_and_makes_larger(visit, trained, quick):
+    way = {"run": trained.runs["vae"], "latent.tool": "Repair", "latent.repair.of": "Dataset"}
+    seen = visit("latent", **way, **{"latent.repair.what": "beyond"}).calm()
+    seen.set(latent__repair__share=50, latent__repair__place="left", latent__repair__fills=4)
+    frame = seen.images("latent.repair.frame")[0]
+    seen.press("latent.repair.fill").calm()
+    x = fills(seen)
+    assert (x[:, 0, 2:6, :4] == frame[0, 2:6, :4]).all()
+    seen.set(latent__repair__what="larger").press("latent.repair.fill").calm()
+    blocks = fills(seen).reshape(4, 4, 2, 4, 2).mean((2, 4))
+    digits = datasets.load("digits")
+    small = digits.pictures(digits.splits["test"][:1])[0].reshape(4, 2, 4, 2).mean((1, 3))
+    assert abs(blocks - small).max() <= 1
+    assert "Made smaller again" in seen.texts("caption")
+
+
+# --- Taking something out of a dataset's picture ------------------------------------------------
+
+
+def test_something_is_taken_out_of_a_picture_on_look(visit, trained, quick):
+    from core.quality import decisions
+
+    digits = datasets.load("digits")
+    seen = visit("data", data="digits")
+    seen.told("data.wall", {"clicked": {"number": 1, "index": 3}}).calm()
+
+    def go(key):
+        seen.widget(key).click()
+        return seen.again("_dialog").calm()
+
+    seen.widget("data.item.remove").set_value(True)
+    seen.again("_dialog").calm()
+    seen.widget("data.item.remove.run").set_value(trained.runs["vae"])
+    seen.again("_dialog").calm()
+    mask = np.zeros((8, 8), bool)
+    mask[1:4, 2:6] = True
+    # what a component tells here runs the whole page, which closes a dialog; so it is put where it arrives
+    with pytest.MonkeyPatch.context() as patch:
+        from pages.parts.data import removing
+
+        patch.setattr(removing, "hole", lambda *_, **__: mask)
+        seen.again("_dialog").calm()
+        go("data.item.remove.fill")
+        x = seen.images("data.item.remove.fills")
+        assert len(x) == 4
+        assert (x[:, :, ~mask] == digits.pictures([3])[0][:, ~mask]).all()
+        go("data.item.remove.take")
+    book = decisions.open(digits)
+    item = decisions.repaired_item(digits, book, 3)
+    assert (item[:, ~mask] == digits.x[3][:, ~mask]).all()
+    assert (digits.medium.pictures(item[None], 17)[0] == x[0]).all()
+    assert f"A part was filled by {trained.runs['vae']}." in seen.texts("markdown")
+    assert (seen.images("data.item.repaired")[0] == x[0]).all()
+    seen = visit("data", data="digits").calm()
+    assert seen.pictures("data.wall")["marks"] == {"3": "✚"}
+    seen = visit("data", data="digits", **{"data.view": "version"}).calm()
+    seen.press("data.version").calm()
+    version = datasets.load("digits-2")
+    assert (version.x[3] == item).all()
+    assert str(version.attributes["origin"][3]) == "augmented"
+
+
+# --- Many at once -------------------------------------------------------------------------------
+
+
+def test_whoever_waits_gets_a_turn_between_two_passes():
+    from pages.parts.latent import TURNS
+    from pages.parts.latent.filling import Turns
+
+    over, waited = threading.Event(), []
+
+    def work():
+        with TURNS:
+            watch = Turns()
+            while not over.is_set():
+                time.sleep(0.01)  # a pass through a model
+                watch.check()
+
+    long = [threading.Thread(target=work) for _ in range(6)]
+    for thread in long:
+        thread.start()
+    for _ in range(5):
+        began = time.monotonic()
+        with TURNS:  # somebody drags the pad
+            waited.append(time.monotonic() - began)
+    over.set()
+    for thread in long:
+        thread.join()
+    assert max(waited) < 2  # and not until the others have ended

@@ -92,12 +92,14 @@ class Ingredient:
         what: In words, the subject of a sentence.
         licence, consent: Its terms; empty where nobody has said.
         rows: The items that come from it, int64 (n,).
+        where: Where its terms are stated, the end of a sentence.
     """
 
     what: str
     licence: str
     consent: str
     rows: np.ndarray
+    where: str = "under Licence and consent on the page Build, Take away"
 
 
 @dataclass
@@ -182,7 +184,23 @@ class Leaving:
                 said = {}
             what = f"{source['name']}, which the run {id} has learned from,"
             parts.append(Ingredient(what, said.get("licence", ""), said.get("consent", ""), rows))
+        for id, rows in self.runs.items():  # a model that was brought has terms of its own
+            if (said := self._stated(id)) is not None:
+                what = f"The model of the run {id}, which was brought,"
+                where = "under Licence of the model on the page Train, where this run is chosen"
+                terms = (said.get("licence", ""), said.get("consent", ""))
+                parts.append(Ingredient(what, *terms, rows, where))
         return parts
+
+    def _stated(self, id: str) -> Mapping[str, str] | None:
+        """Gives the terms that were stated of a model itself, None for one that was trained here."""
+        job = self.job(id)
+        if job is None:
+            return None
+        try:
+            return runs.record(job).get("terms")
+        except UserError:
+            return None
 
     def _joined(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Lists the other datasets whose real items joined, of versions that it was made from too, with parameters."""

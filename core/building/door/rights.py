@@ -7,8 +7,6 @@ import numpy as np
 from core.building import licences
 from core.building.door.leaving import Found, Leaving, checks
 
-_WHERE = "under Licence and consent on the page Build, Take away"
-
 
 @checks.add("licence", "Licence unknown", order=1, fine="Its licence is known")
 def licence(leaving: Leaving) -> Found:
@@ -18,7 +16,7 @@ def licence(leaving: Leaving) -> Found:
         what = " and ".join(part.what for part in nameless[:2])
         yield leaving.refuse(
             f"{what} {'has' if len(nameless) == 1 else 'have'} no licence that anybody has stated. State its SPDX id, "
-            f"such as CC-BY-4.0, {_WHERE}.",
+            f"such as CC-BY-4.0, {nameless[0].where}.",
             nameless[0].rows,
         )
 
@@ -28,7 +26,9 @@ def spdx(leaving: Leaving) -> Found:
     """An SPDX id is read by programs and hubs; a licence in other words is read by nobody."""
     for part in leaving.parts:
         if licences.stated(part.licence) and licences.find(part.licence) is None:
-            yield leaving.refuse(f"{licences.nearest(part.licence)} Write it {_WHERE}.", part.rows)
+            yield leaving.refuse(
+                f"{licences.nearest(part.licence)} Write it {part.where}.", part.rows
+            )
             return
     if not all(licences.stated(part.licence) for part in leaving.parts):
         leaving.unlooked["spdx"] = "not known, as a licence is not."
@@ -96,7 +96,7 @@ def consent(leaving: Leaving) -> Found:
         if part.consent in ("", "unknown"):
             yield leaving.refuse(
                 f"{part.what} says nothing of the people on it: nobody has stated whether people are shown, and if so "
-                f"whether they agreed. State the consent {_WHERE}: given, or not needed where nobody is shown.",
+                f"whether they agreed. State the consent {part.where}: given, or not needed where nobody is shown.",
                 part.rows,
             )
             return

@@ -25,12 +25,14 @@ class Layout(Entry):
         order: Its place where a person chooses.
         only: Why it takes pictures only; empty for one that takes the items of every medium.
         classes: Why it needs a set with classes; empty for one that takes every set.
+        pairs: Whether it carries the second image of each item.
     """
 
     opens: str
     order: int = 99
     only: str = ""
     classes: str = ""
+    pairs: bool = False
 
     def refuses(self, dataset: Dataset) -> str:
         """Says why it cannot take a dataset; empty where it can."""

@@ -8,17 +8,23 @@ import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import Outgoing, cells
+from core.datasets.pairing import FOLDER as PAIR
 from core.ground.watch import UNWATCHED, Watch
 
 TABLE = "metadata.parquet"
 
 
 @layouts.add(
-    "folder", "Folders", opens='datasets.load_dataset("imagefolder", data_dir=".")', order=2
+    "folder",
+    "Folders",
+    opens='datasets.load_dataset("imagefolder", data_dir=".")',
+    order=2,
+    pairs=True,
 )
 def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """A folder per split and class, with a table of names and lineage beside: opens in any file manager.
 
+    The second images of a set with pairs lie in a folder ``pair`` beside the splits, under the same names.
     A class without an item in a split has an empty folder there: torchvision numbers the classes by their folders.
     """
     import pyarrow as pa
@@ -38,6 +44,10 @@ def folder(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
             for part, _ in going.batches(rows, watch, put):
                 names = [going.file(row) for row in part]
                 table.write_table(going.table(part, schema, file_name=cells(np.array(names))))
+                for name, second in zip(names, going.seconds(part), strict=False):
+                    file = folder / PAIR / split / name
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(second)
                 done += len(part)
                 watch.count("Writing folders", done, total, "items")
     going.describe(folder, {split: f"{split}/**" for split, _ in going.splits()})

@@ -24,9 +24,13 @@ _ROWS = 1000  # that are in memory at a time
     opens='numpy.load("dataset.npz")["train_images"]',
     order=5,
     only="its keys name them",
+    pairs=True,
 )
 def npz(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
-    """One file of arrays with the keys of MedMNIST: train_images, train_labels, val_images …, and lineage beside."""
+    """One file of arrays with the keys of MedMNIST: train_images, train_labels, val_images …, and lineage beside.
+
+    A set with pairs has train_pair, val_pair … as well.
+    """
     dataset = going.dataset
     done, total = 0, len(dataset)
     with zipfile.ZipFile(folder / "dataset.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
@@ -57,6 +61,10 @@ def npz(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
                     watch.count("Writing NumPy", done, total, "items")
 
             put(f"{key}_images", (len(rows), *shape), dataset.x.dtype, images())
+            if (pair := dataset.pair) is not None:
+                second = shown(pair.x[:1], pair.levels).shape[1:]
+                parts = (shown(np.asarray(pair.x[piece]), pair.levels) for piece in pieces)
+                put(f"{key}_pair", (len(rows), *second), pair.x.dtype, parts)
             for name, values in going.columns(rows).items():
                 if name == "label":
                     whole(f"{key}_labels", values[:, None])

@@ -10,6 +10,7 @@ import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import SHARD, Outgoing, cells
+from core.datasets.pairing import FOLDER as PAIR
 from core.ground.watch import UNWATCHED, Watch
 
 ONLY = "it has a column of them"
@@ -21,6 +22,7 @@ ONLY = "it has a column of them"
     opens='datasets.load_dataset(".")',
     order=1,
     only=ONLY,
+    pairs=True,
 )
 def parquet(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """One table per split with the pictures inside, as on the Hugging Face hub: types and class names are kept."""
@@ -43,6 +45,8 @@ def write(
     place.mkdir()
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     schema = going.schema(pa.field("image", picture))
+    if going.dataset.pair is not None:
+        schema = schema.insert(1, pa.field(PAIR, picture))
     features = {name: _feature(schema.field(name).type) for name in schema.names}
     if "label" in features:
         features["label"] = {"names": list(going.dataset.classes), "_type": "ClassLabel"}
@@ -50,9 +54,9 @@ def write(
     schema = schema.with_metadata({**schema.metadata, **told})
     texts = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
     options: Any = {  # pyarrow's own types know one value for all columns only
-        "compression": {"image.bytes": "none"} | dict.fromkeys(_leaves(schema), "snappy"),
+        "compression": _leaves(schema),
         "use_dictionary": texts,
-        "write_statistics": [name for name in schema.names if name != "image"],
+        "write_statistics": [name for name in schema.names if name not in ("image", PAIR)],
     }
     done, total = 0, len(going.dataset)
     for split, rows in going.splits():
@@ -63,8 +67,11 @@ def write(
                 for part, items in parts:
                     names = cells(np.array([f"{split}/{id}.png" for id in going.ids[part]]))
                     both = [cells(items), names]
-                    image = pa.StructArray.from_arrays(both, fields=list(picture))
-                    file.write_table(going.table(part, schema, image=image))
+                    first = {"image": pa.StructArray.from_arrays(both, fields=list(picture))}
+                    if seconds := going.seconds(part):
+                        pair = [cells(seconds), names]
+                        first[PAIR] = pa.StructArray.from_arrays(pair, fields=list(picture))
+                    file.write_table(going.table(part, schema, **first))
                     done += len(part)
                     watch.count("Writing Parquet", done, total, "items")
         for number, shard in enumerate(shards):  # their number is known only now
@@ -72,8 +79,15 @@ def write(
     return features
 
 
-def _leaves(schema: Any) -> list[str]:
-    return ["image.path", *(name for name in schema.names if name != "image")]
+def _leaves(schema: Any) -> dict[str, str]:
+    """Gives the compression of each column that a file holds: none of pictures, which are packed already."""
+    inside = {
+        f"{name}.{part}": "none" if part == "bytes" else "snappy"
+        for name in ("image", PAIR)
+        if name in schema.names
+        for part in ("bytes", "path")
+    }
+    return inside | {name: "snappy" for name in schema.names if name not in ("image", PAIR)}
 
 
 def _feature(kind: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from core.datasets.container import Container, File, Volume
 from core.datasets.dataset import FEWEST
 from core.datasets.files import Archive, Directory, Single
 from core.datasets.labels import is_labels
+from core.datasets.pairing import set_apart
 from core.datasets.pictures import SUFFIXES, Refused
 from core.datasets.tape import Tape, beginning, is_tar
 
@@ -66,7 +67,11 @@ def opened(path: Path, config: Any) -> Container:
     """
     volume = _volume(path)
     try:
-        return _container(volume, path, config)
+        set_apart(volume, getattr(config, "pair", ""))
+        container = _container(volume, path, config)
+        if volume.pairs:
+            container.pairs, container.pairs_in = volume.pairs, volume
+        return container
     except BaseException:
         volume.close()
         raise

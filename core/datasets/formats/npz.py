@@ -29,6 +29,7 @@ from core.ground.settings import settings
 
 _IMAGES = ("images", "image", "x", "pictures", "data", "arr_0")
 _LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
+_PAIR = "pair"  # a second image of each
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _CLASSES = ("classes", "class_names", "label_names", "names")
 _KINDS = "uint8 (N, H, W) or (N, H, W, 3), or uint16 or float32 (N, H, W)"
@@ -147,6 +148,7 @@ def _container(volume: Volume, arrays: Mapping[str, tuple[BinaryIO, str]]) -> Co
     rows = Rows(sentence="the arrays")
     listed: list[File] = []
     images: list[Stack] = []
+    seconds: dict[str, File] = {}
     split: list[str] = []
     numbers: list[np.ndarray] = []
     for prefix, image, label in parts:
@@ -156,6 +158,11 @@ def _container(volume: Volume, arrays: Mapping[str, tuple[BinaryIO, str]]) -> Co
         width = len(str(max(0, count - 1)))
         listed += [File(f"{image}/{i:0{width}d}", 0, (len(images), i)) for i in range(count)]
         images.append(found)
+        pair = f"{prefix}_{_PAIR}" if prefix else _PAIR
+        if pair in stacks and stacks[pair].shape[:1] == (count,) and len(stacks[pair].shape) > 2:
+            images.append(_pictures(stacks[pair], pair))
+            for i, file in enumerate(listed[-count:]):
+                seconds[file.name] = File(f"{pair}/{i:0{width}d}", 0, (len(images) - 1, i))
         split += [prefix] * count
         if label:
             numbers.append(_classes_of(_values(stacks[label], label), label, count, image))
@@ -171,13 +178,17 @@ def _container(volume: Volume, arrays: Mapping[str, tuple[BinaryIO, str]]) -> Co
         joined = np.concatenate(numbers)
         rows.label, rows.classes = _named(joined, called)
     rows.split = split if any(split) else ()
-    rows.columns = columns = _columns(stacks, {*used, names}, [part[0] for part in parts], images)
+    pictures = [stacks[part[1]] for part in parts]
+    rows.columns = columns = _columns(stacks, {*used, names}, [part[0] for part in parts], pictures)
     own = ours(about, columns)
     rows.terms, rows.group, rows.called = own["terms"], own["group"], own["called"]
     if not any(split) and "split" in rows.columns:
         rows.split = [str(value) for value in rows.columns["split"]]
         rows.columns = {name: v for name, v in rows.columns.items() if name != "split"}
-    return StackContainer(volume, images, listed, rows)
+    container = StackContainer(volume, images, listed, rows)
+    if len(seconds) == len(listed):  # a set has them for all or for none
+        container.pairs = seconds
+    return container
 
 
 def _parts(stacks: Mapping[str, Stack]) -> list[tuple[str, str, str]]:

@@ -22,6 +22,7 @@ from core.datasets.container import Container, File, Rows, Volume
 from core.datasets.files import RATIO, SMALL, allow_number, shown
 from core.datasets.formats import Heads, formats
 from core.datasets.layout import of_shards
+from core.datasets.pairing import FOLDER as PAIR
 from core.datasets.pictures import Refused
 from core.ground.writing import many
 
@@ -89,7 +90,7 @@ class ParquetContainer(Container):
         self.volume, self.refused = volume, list(volume.refused)
         self._shards: list[Shard] = []
         self._column = ""
-        self._at: tuple[int, Iterator[tuple[int, Any]], int, Any] | None = None
+        self._at: dict[str, tuple[int, Iterator[tuple[int, Any]], int, Any]] = {}
         try:
             self._open(sorted(files, key=lambda file: file.name))
             self.files, self.rows = self._read(config.label.strip())
@@ -99,7 +100,7 @@ class ParquetContainer(Container):
 
     def close(self) -> None:
         """Closes all files."""
-        self._at = None
+        self._at.clear()
         for shard in self._shards:
             with suppress(Exception):
                 shard.table.close()
@@ -111,20 +112,22 @@ class ParquetContainer(Container):
         Raises:
             Refused: If it is not there, or its file is damaged.
         """
-        shard, row = file.key
-        if self._at is None or self._at[0] != shard or row < self._at[2]:
-            self._at = (shard, self._shards[shard].table.values(self._column, row), 0, ())
-        number, batches, first, batch = self._at
+        shard, row, column = file.key
+        at = self._at.get(column)
+        if at is None or at[0] != shard or row < at[2]:
+            at = (shard, self._shards[shard].table.values(column, row), 0, ())
+        number, batches, first = at[:3]
+        batch: Any = at[3]
         while row >= first + len(batch):
             try:
                 first, batch = next(batches)
             except StopIteration:
-                self._at = None
+                self._at.pop(column, None)
                 raise Refused("is cut off (truncated)") from None
             except Refused:
-                self._at = None
+                self._at.pop(column, None)
                 raise
-            self._at = (number, batches, first, batch)
+            self._at[column] = (number, batches, first, batch)
         value = batch[row - first].as_py()
         if value is None:
             raise Refused("has no picture in its row")
@@ -190,6 +193,8 @@ class ParquetContainer(Container):
         said: list[str | None] = []
         splits: list[str] = []
         listed: list[File] = []
+        seconds: dict[str, File] = {}
+        second = PAIR if all(PAIR in shard.table.pictures[1:] for shard in self._shards) else ""
         taken: set[str] = set()
         for number, shard in enumerate(self._shards):
             known = shard.table.names.get(label, [])
@@ -215,7 +220,9 @@ class ParquetContainer(Container):
                     )
                     name = own if own and own not in taken else f"{stem}/{row:06d}"
                     taken.add(name)
-                    listed.append(File(name, 0, (number, row)))
+                    listed.append(File(name, 0, (number, row, self._column)))
+                    if second:
+                        seconds[name] = File(f"{name} ({second})", 0, (number, row, second))
             except Refused as why:
                 raise _refused(shard.file, f"{why}. Take it out, or get it again.") from None
         if not label and (label := _whole(first, columns)):
@@ -224,9 +231,11 @@ class ParquetContainer(Container):
         if len(self._shards) > 1:
             notes.append(f"{many(self._shards, 'Parquet file')} are one set.")
         if len(first.pictures) > 1:
-            more = ", ".join(map(repr, map(shown, first.pictures[1:])))
+            unread = [name for name in first.pictures[1:] if name != second]
+            more = ", ".join(map(repr, map(shown, unread)))
             notes.append(
-                f"The pictures are those of the column {shown(self._column)!r}; {more} was left out."
+                f"The pictures are those of the column {shown(self._column)!r}"
+                + (f"; {more} was left out." if more else ".")
             )
         if label:
             notes.append(f"The classes are those of the column {shown(label)!r}.")
@@ -244,6 +253,7 @@ class ParquetContainer(Container):
             sentence="the Parquet file",
             **ours(first.about, columns),
         )
+        self.pairs = seconds
         return listed, rows
 
 

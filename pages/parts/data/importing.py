@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import streamlit as st
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import datasets
 from core.catalog import UserError
@@ -20,6 +18,7 @@ from core.datasets.formats import formats
 from core.ground.settings import settings
 from core.ground.writing import many
 from pages.parts import form, shell, show
+from pages.parts import upload as upload_files
 from pages.parts.camera import camera, forget
 
 READINGS = {
@@ -158,7 +157,7 @@ def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None
     with datasets.received(name, upload.files) as path:
         dataset = datasets.bring(name, values | {"path": str(path)}, show.Bar(), source=source)
     if upload.place:
-        _forget(upload.place)
+        upload_files.forget(upload.place)
     left_out = f", {len(dataset.refused):,} left out" if dataset.refused else ""
     st.session_state["_done"] = f"{name}: {len(dataset):,} pictures imported{left_out}."
     st.session_state["data.next"] = name
@@ -232,17 +231,9 @@ def _bound(key: str) -> None:
         st.session_state["_refused"] = str(error)
 
 
-def _forget(key: str) -> None:
-    """Forgets the files of an uploader, which Streamlit would keep for as long as the visitor stays."""
-    context = get_script_run_ctx()
-    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
-        for file in st.session_state.get(key) or []:
-            context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
-
-
 def _let_go(key: str) -> None:
     """Empties an uploader: in the next run a new one stands in its place."""
-    _forget(key)
+    upload_files.forget(key)
     anew = f"data.anew.{key.rstrip('.')}"
     st.session_state[anew] = st.session_state.get(anew, 0) + 1
 

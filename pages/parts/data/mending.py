@@ -45,6 +45,14 @@ def act(
         then()
 
 
+def repair(dataset: Any, image: int, item: Any, **made: Any) -> None:
+    """Decides that an item takes the place of an image, and says so; ``made`` as in the decision."""
+    from core.quality import decisions
+
+    said = f"Image {image}: repaired, in the next version."
+    _decided(dataset, said, decisions.repair, image, item, **made)
+
+
 def settle(dataset: Any, images: list[int], label: int, one: bool, reason: str = "") -> None:
     """Decides which label of copies is right, and says so."""
     from core.quality import decisions

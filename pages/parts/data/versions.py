@@ -143,7 +143,7 @@ def decided(dataset: Any) -> None:
         type="primary",
         key="data.version",
         icon=":material/fork_right:",
-        disabled=not shell.may_change() or not book.state,
+        disabled=not shell.may_change() or not (book.state or book.repaired),
         help="The dataset stays as it is; the version names it as its parent.",
     )
 

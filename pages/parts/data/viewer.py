@@ -10,7 +10,7 @@ import streamlit as st
 from core.datasets import SPLITS
 from core.ground.writing import day, percent
 from pages.parts import shell, show
-from pages.parts.data import mending, titles
+from pages.parts.data import mending, removing, titles
 
 LIKE = 8  # pictures beside the one that they resemble
 
@@ -43,19 +43,67 @@ def _dialog(dataset: Any, among: np.ndarray) -> None:
     step(image, among)
     left, right = st.columns([1, 1.2], gap="medium")
     with left:
-        show.item(
-            dataset.x[image],
-            dataset.medium,
-            f"{dataset.name}-{image}",
-            key="data.item.of",
-            levels=dataset.levels,
-            max_height=430,
-            made=made_by(dataset, image),
-        )
+        if removing.offer(dataset):
+            removing.draw(dataset, image)
+        else:
+            show.item(
+                dataset.x[image],
+                dataset.medium,
+                f"{dataset.name}-{image}",
+                key="data.item.of",
+                levels=dataset.levels,
+                max_height=430,
+                made=made_by(dataset, image),
+            )
+        if dataset.pair is not None:
+            st.caption(f"Its second image: {shell.plain(dataset.pair.name)}")
+            show.pictures(
+                dataset.pair.pictures([image]),
+                columns=1,
+                key="data.item.pair",
+                alt=f"{dataset.pair.name} of image {image} of {dataset.name}",
+                max_height=430,
+                max_zoom=48,
+            )
+        repaired(dataset, image)
     with right:
         facts(dataset, image)
         decide(dataset, image)
         resembling(dataset, image)
+
+
+def repaired(dataset: Any, image: int) -> None:
+    """Shows what takes the picture's place in the next version, with Undo; nothing where it was not repaired."""
+    from core.quality import decisions
+
+    book = decisions.open(dataset)
+    entry = book.repaired.get(image)
+    if entry is None or entry.filling is None:
+        return
+    with shell.guard():
+        item = decisions.repaired_item(dataset, book, image)
+        assert item is not None
+        show.pictures(
+            dataset.medium.pictures(item[None], dataset.levels),
+            columns=1,
+            key="data.item.repaired",
+            alt=f"Image {image} as it was repaired",
+            max_height=180,
+            max_zoom=24,
+        )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f":material/check: Repaired, in the next version. {shell.plain(decisions.reason(entry))}"
+        )
+        st.button(
+            "Undo",
+            key="data.item.repaired.undo",
+            icon=":material/undo:",
+            type="tertiary",
+            on_click=mending.undo,
+            args=(dataset, entry.id),
+            disabled=not shell.may_change(),
+        )
 
 
 def step(image: int, among: np.ndarray) -> None:

@@ -16,7 +16,12 @@ from core.ground import tables
 from pages.parts import form, shell, show
 from pages.parts.data import load, mending, titles, viewer
 
-MARKS = {"exclude": "✕", "relabel": "✎", "accept": "✓"}  # of what was decided, on its picture
+MARKS = {
+    "exclude": "✕",
+    "relabel": "✎",
+    "accept": "✓",
+    "repair": "✚",
+}  # of what was decided, on its picture
 SIDES = (32, 160)  # CSS pixels of a picture's height
 SORTS = {
     "": "As stored",
@@ -77,10 +82,11 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
     part = index[(at - 1) * page : at * page]
     chosen, of = selection(dataset, scope, part)
     book = mending.opened(dataset)
-    decided = {i: MARKS[book.state[int(at)][0]] for i, at in enumerate(part) if at in book.state}
+    acts = dict.fromkeys(book.repaired, "repair") | {at: act for at, (act, _) in book.state.items()}
+    decided = {i: MARKS[acts[int(at)]] for i, at in enumerate(part) if at in acts}
     show.pictures(
-        shrunk(dataset.pictures(part), 2 * side),
-        columns=12,
+        shrunk(beside(dataset, part), 2 * side),
+        columns=12 if dataset.pair is None else 6,
         key="data.wall",
         titles=titles(dataset, part),
         clickable=True,
@@ -95,7 +101,7 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
             st.pagination(
                 pages, key=key, width=min(7, pages) * 44 + 88
             )  # else numbers are left out
-        meant = " · ✕ left out · ✎ relabelled · ✓ kept" * bool(decided)
+        meant = " · ✕ left out · ✎ relabelled · ✓ kept · ✚ repaired" * bool(decided)
         st.caption(
             f"{len(index):,} images. Click one to see it at large; select with the box in its corner, "
             f"with Shift all up to it.{meant}"
@@ -265,6 +271,18 @@ def selected(dataset: datasets.Dataset, index: np.ndarray, chosen: set[int]) -> 
         st.button("Let go", key="data.selected.none", type="tertiary", on_click=select, args=((),))
 
 
+def beside(dataset: datasets.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Shows items, uint8 (n, 1 or 3, H, W), each with its second image to the right where the dataset has any."""
+    x = dataset.pictures(rows)
+    if dataset.pair is None:
+        return x
+    both = (x, dataset.pair.pictures(rows))
+    channels = max(each.shape[1] for each in both)
+    return np.concatenate(
+        [np.broadcast_to(each, (len(x), channels, *x.shape[2:])) for each in both], axis=3
+    )
+
+
 def shrunk(x: np.ndarray, most: int) -> np.ndarray:
     """Averages pictures, uint8 (N, C, H, W), over whole squares of pixels to not much over a height."""
     n, channels, height, width = x.shape
@@ -332,6 +350,12 @@ def summary(dataset: datasets.Dataset) -> None:
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
         + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")
+        + (
+            f"  \nEach with a second image to its right: **{shell.plain(dataset.pair.name)}**, "
+            f"{dataset.pair.levels} levels"
+            if dataset.pair
+            else ""
+        )
     )
     for note in dataset.notes:
         st.caption(f":material/info: {shell.plain(note)}")

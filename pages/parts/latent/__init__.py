@@ -25,12 +25,18 @@ LIMIT = 6.0  # positions on a plane lie within plus and minus this
 WINDOWS = {  # where each kind of plane begins: centre and width
     "anchors": (0.5, 0.5, 1.8),
     "labels": (0.0, 0.0, 3.0),
+    "prompts": (0.0, 0.5, 3.0),
 }
 WINDOW = (0.0, 0.0, 6.0)
 PLACES = {
-    "labels": (-1.0, 0.0)
+    "labels": (-1.0, 0.0),
+    "prompts": (-1.0, 0.0),
 }  # where the ring begins, if not in the middle: on a class, not between two
-PASSING = ("labels", "anchors")  # kinds of planes that do not go through a point of one's choice
+PASSING = (
+    "labels",
+    "anchors",
+    "prompts",
+)  # kinds of planes that do not go through a point of one's choice
 SEPARATOR = ": "  # between the kind and the name of a direction in the session
 STOPS = 6  # of a walk, the ring among them
 SECONDS = 12.0  # that a walk takes
@@ -117,7 +123,10 @@ class Spot:
     def usual(self) -> Any:
         """The space with the family's usual sampling: its directions do not change when a sampling slider moves."""
         from core import latent
+        from core.models import Prompts
 
+        if isinstance(self.opened.model, Prompts):  # whose texts are in the sampling
+            return self.space
         return latent.open_space(self.opened)
 
     @cached_property
@@ -185,6 +194,9 @@ def plane_of(spot: Spot) -> Any:
     choice = spot.choice
     if choice.kind == "anchors":
         return latent.anchors_plane(spot.usual, spot.drawn([int(i) for i in choice.which]))
+    if choice.kind == "prompts":
+        other = spot.drawn([int(choice.which[0])])[0]
+        return latent.prompts_plane(spot.usual, spot.origin, other)
     if choice.kind == "directions":
         across, down = (str(name) for name in choice.which)
         first = named(spot, across)
@@ -326,20 +338,21 @@ def image(spot: Spot) -> tuple[bytes, dict[str, float]]:
     return content, {"model": (done - began) * 1e3, "encode": (time.perf_counter() - done) * 1e3}
 
 
-def land(spot: Spot, point: Any, name: str, **controls: Any) -> None:
-    """Lets the pad begin at a point of this model, with controls as for :func:`arrive`; call it from a callback."""
+def land(spot: Spot, point: Any, name: str, *, pressed: bool = True, **controls: Any) -> None:
+    """Lets the pad begin at a point of this model; ``pressed`` and controls as for :func:`arrive`."""
     st.session_state["latent.landed"] = {
         "run": spot.checkpoint.run,
         "point": [float(value) for value in point],
         "name": name,
     }
-    arrive(**controls)
+    arrive(pressed=pressed, **controls)
 
 
-def arrive(**controls: Any) -> None:
-    """Lets the pad begin anew, on a plane that goes through what was chosen; call it from a callback.
+def arrive(*, pressed: bool = True, **controls: Any) -> None:
+    """Lets the pad begin anew, on a plane that goes through what was chosen.
 
     Args:
+        pressed: Whether it is called from a callback, and not from what a part of the page draws.
         controls: Values of the page's controls, by what follows ``latent.`` in their keys. They are set when the
             controls are drawn: what a callback sets itself is lost when it asks for another run.
     """
@@ -347,7 +360,10 @@ def arrive(**controls: Any) -> None:
         controls = {"plane": "principal"} | controls
     st.session_state["latent.next"] = {f"latent.{name}": x for name, x in controls.items()}
     st.session_state.pop("latent.was", None)
-    st.rerun("latent.explore")
+    if pressed:
+        st.rerun("latent.explore")
+    else:  # where a part is drawn, Streamlit runs that part again or all
+        st.rerun()
 
 
 def take_next() -> None:

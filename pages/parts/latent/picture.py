@@ -21,7 +21,7 @@ from pages.parts.component import data_url
 from pages.parts.latent import TURNS, Spot, land
 
 WAYS = {
-    "pad": "On the pad",
+    "pad": "Pad",
     "draw": "Draw",
     "upload": "Upload",
     "camera": "Camera",

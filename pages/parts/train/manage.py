@@ -6,15 +6,16 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.kinds.train import trainers
+from core.models import families
 from pages.parts import shell
+from pages.parts.train import bring, further
 from pages.parts.train.form import go_on_from, take_over
 
 
 def draw(run: jobs.Job) -> None:
     """Offers what can be done with a run."""
     with st.container(horizontal=True):
-        trains = run.kind in trainers()  # not what was brought, or hardened
+        trains = further.again(run)
         if trains:
             st.button(
                 "Use its settings",
@@ -24,7 +25,9 @@ def draw(run: jobs.Job) -> None:
                 args=(run.id,),
                 help="Fills the form with them, to change something and train again.",
             )
-        if trains and runs.checkpoints(run):
+        if runs.checkpoints(run) and runs.generates(run):
+            further.button(run)
+        elif trains and runs.checkpoints(run):
             st.button(
                 "Start from it",
                 icon=":material/fork_right:",
@@ -47,6 +50,19 @@ def draw(run: jobs.Job) -> None:
             disabled=not shell.may_change() or run.active,
         ):
             delete(run.id)
+        bring.terms(run)
+        if runs.generates(run) and runs.checkpoints(run) and runs.family_of(run) in families:
+            st.download_button(
+                "Pack",
+                lambda: packed(run.id),
+                f"{run.id}.zip",
+                "application/zip",
+                key="train.pack",
+                icon=":material/package_2:",
+                on_click="ignore",
+                help="One file that opens on another machine with Bring your own generator: the same samples, bit for "
+                "bit on the same kind of processor, and what it has learned from by digests alone.",
+            )
         samples = runs.samples(run)
         if samples:
             st.download_button(
@@ -69,6 +85,13 @@ def draw(run: jobs.Job) -> None:
             )
     if run.note:
         st.caption(shell.plain(run.note))
+
+
+def packed(id: str) -> bytes:
+    """Puts a run into one file, when somebody takes it."""
+    from core import packs
+
+    return packs.pack(jobs.get(id))
 
 
 @st.dialog("Name and note")
