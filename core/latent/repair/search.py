@@ -15,7 +15,7 @@ from torch import Tensor
 from core.latent.density import density
 from core.latent.encoding import descent
 from core.latent.repair import FINEST, Incomplete, Made, repairs
-from core.latent.space import Space, remember
+from core.latent.space import Space
 from core.models import Decodes
 from core.tensors import noise
 
@@ -29,15 +29,7 @@ ACCEPTED = 0.7  # share of the rounds that are to be accepted
 
 def fits(space: Space) -> bool:
     """Tells whether an image is one pass of a decoder that has a derivative."""
-    if not isinstance(space.model, Decodes) or space.slow:
-        return False
-
-    def differentiable() -> bool:
-        point = space.studied()[:1].detach().clone().requires_grad_()
-        with torch.enable_grad():
-            return space.smooth(point).requires_grad
-
-    return remember(space, "differentiable", differentiable)
+    return isinstance(space.model, Decodes) and not space.slow and space.differentiable
 
 
 @repairs.add(
@@ -83,7 +75,7 @@ def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
     for number, (white, _) in enumerate(walk, start=1):
         item.watch.check()
         if number % 5 == 0 or number == ROUNDS:
-            yield space.decode(points_of(white)), 0.3 + 0.7 * number / ROUNDS
+            yield space.decode(points_of(white)), 1 - 0.7 * (1 - number / ROUNDS)
 
 
 def hamiltonian(

@@ -35,7 +35,7 @@ def offer() -> None:
         icon=":material/upload_file:",
         type="tertiary",
         on_click=lambda: st.session_state.update({_OPEN: True}),
-        help="A folder of diffusers with its weights in safetensors, or a run that was packed on another machine. It "
+        help="A folder of diffusers with its weights in safetensors, an ONNX decoder, or a run packed elsewhere. It "
         "becomes a run like any other.",
     )
     if st.session_state.get(_OPEN):
@@ -84,7 +84,7 @@ def bring() -> None:
             package, values, data, origin, terms = ready
             wanted = name or brought.called(package.name)
             kept = brought.keep(wanted, package, values, data, origin, terms)
-            st.session_state["data"], st.session_state["run"] = data.name, kept.id
+            st.session_state["data.next"], st.session_state["run.next"] = data.name, kept.id
             st.session_state["_done"] = (
                 "It is looked at and tried now. Then explore it, as any run."
             )
@@ -127,7 +127,7 @@ def sent() -> list[tuple[str, bytes]]:
         with tab:
             files = st.file_uploader(
                 title,
-                type=None if way == "folder" else ["zip", "safetensors", "json", "txt"],
+                type=None if way == "folder" else ["zip", "safetensors", "json", "txt", "onnx"],
                 accept_multiple_files="directory" if way == "folder" else True,
                 key=_key(way),
                 label_visibility="collapsed",
@@ -179,9 +179,11 @@ def told(
     with to_fill:
         data = belongs()
         terms = asked(package.digest, seen)
-        with st.expander("What its files do not say"):
-            of = f"train.bring.{origin}"
-            values = form.flat({of: brought.origins.get(origin).config})[of]
+        config, values = brought.origins.get(origin).config, {}
+        if config.knobs():
+            with st.expander("What its files do not say"):
+                of = f"train.bring.{origin}"
+                values = form.flat({of: config})[of]
     brought.allow_dataset(seen, data)
     took = pace(package, values, data, origin, seen)
     if took is not None:
