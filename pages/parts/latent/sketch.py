@@ -15,7 +15,7 @@ from pages.parts import shell, show
 from pages.parts.canvas import canvas
 from pages.parts.latent import TURNS, Spot, save
 
-WAYS = {"start": "Begin with one", "empty": "Empty sheet", "upload": "Upload"}
+WAYS = {"start": "Held-out", "empty": "Empty sheet", "upload": "Upload"}
 
 
 def fits(opened: Any) -> bool:
@@ -74,7 +74,7 @@ def begun(spot: Spot, word: str) -> Any:
             0,
             key="latent.sketch.start",
             bind="query-params",
-            width=190,
+            width=165,
             help="Its place among the images that the model was not trained on. Draw over it, rub out, change it.",
         )
         st.button(
