@@ -97,10 +97,10 @@ def condition_of(opened: Opened, dataset: Dataset, index: np.ndarray) -> Tensor:
         UserError: As :func:`held_out`.
     """
     model = _able(opened)
-    if model.told and dataset.pair is None:
+    if model.told and (dataset.pair is None or dataset.pair.channels != model.told):
         raise UserError(
-            f"{opened.family} was trained on second images, and {dataset.name} has none. "
-            "Choose the dataset that it was trained on."
+            f"{opened.family} was trained on second images, and {dataset.name} has none that it could be "
+            "told. Choose the dataset that it was trained on."
         )
     where = next(model.parameters()).device
     x = dataset.told(index, where) if model.told else dataset.images(index, where)

@@ -286,6 +286,10 @@ def test_an_evaluation_says_how_near_it_comes_to_the_truth(here):
     train = evaluator.twin.index
     usual = (dataset.images(train).mean(0) - x).square().mean()
     assert error.value == pytest.approx(float((made - x).square().mean() / usual), rel=1e-3)
+    bare = Evaluator(opened, datasets.load("digits"), config, opened.usual)
+    bare.prepare()
+    (untold, _) = bare.measure()
+    assert "has none that it could be told" in untold.note
     assert 0 <= same.value <= 1
     assert same.floor > same.value - 0.2
 

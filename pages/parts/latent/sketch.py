@@ -68,14 +68,15 @@ def begun(spot: Spot, word: str) -> Any:
         return None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         number = st.number_input(
-            f"Held-out {word} (0 to {len(held_out) - 1})",
+            f"Held-out {word}",
             0,
             len(held_out) - 1,
             0,
             key="latent.sketch.start",
             bind="query-params",
             width=165,
-            help="Its place among the images that the model was not trained on. Draw over it, rub out, change it.",
+            help=f"Its place among the images that the model was not trained on, 0 to {len(held_out) - 1:,}. Draw over "
+            "it, rub out, change it.",
         )
         st.button(
             "Another",
