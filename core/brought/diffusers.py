@@ -32,6 +32,7 @@ from core.brought import Seen, origins
 from core.catalog import Config, UserError, knob, optional
 from core.models import Spec
 from core.models.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, wide
+from core.nets import LabelEmbedding
 from core.runs import Opened
 from core.tensors import fingerprint
 from core.weights import Package, component
@@ -88,7 +89,7 @@ class DiffusersConfig(Config):
         "Names of the classes that the network listens to, in the order of its numbers, with commas; empty takes those "
         "of the dataset in their order.",
     )
-    noise: Literal["as written", "linear", "cosine", "straight"] = knob(
+    noise: Literal["as written", "linear", "cosine", "flow matching"] = knob(
         "as written",
         "How much noise there was at each step of its training; as written reads its scheduler_config.json.",
         title="Levels of noise",
@@ -150,6 +151,27 @@ def _see(package: Package) -> Seen:
     )
 
 
+def _further(facts: Mapping[str, Any], old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+    """Gives its facts for other classes: the numbers that it has stay, and those of new classes follow them.
+
+    Raises:
+        UserError: If it listens to classes, and the dataset has none.
+    """
+    net = dict(facts["net"])
+    if not (count := net.get("num_class_embeds") or 0):
+        return dict(facts)
+    if not new:
+        raise UserError(
+            f"The network listens to {count:,} class{'es' * (count != 1)}, and the dataset has none. Choose images "
+            "with labels, or give these one class for all."
+        )
+    known = dict(zip(old, facts["order"], strict=True))
+    fresh = [name for name in new if name not in known]
+    known |= {name: count + place for place, name in enumerate(fresh)}
+    net["num_class_embeds"] = count + len(fresh)
+    return {**facts, "net": net, "order": [known[name] for name in new]}
+
+
 @origins.add(
     "diffusers",
     "A folder of diffusers with a UNet2DModel",
@@ -159,6 +181,7 @@ def _see(package: Package) -> Seen:
     note=_note,
     knows=_knows,
     see=_see,
+    further=_further,
 )
 def generator(
     config: DiffusersConfig,
@@ -212,7 +235,7 @@ class Denoiser(Diffusion):
         self.predicts, self.flow = self.taught["prediction"], self.taught["straight"]
         self.range = float(self.taught["range"])
         order, null, own = facts["order"], facts["null"], facts["net"].get("num_class_embeds") or 0
-        self.classes = len(order)
+        self.classes, self.order = len(order), tuple(order)
         rows = F.one_hot(torch.tensor(order, dtype=torch.long), max(own, 1)).float()
         shares = torch.tensor(spec.shares if len(spec.shares) == len(order) else [])
         if null >= 0:
@@ -295,14 +318,6 @@ class Denoiser(Diffusion):
                 "v_prediction": signal * start - spread * data,
             }[self.predicts]
         return (out - target).square().flatten(1).mean(1)
-
-
-class Shares(nn.Embedding):
-    """An embedding that also takes shares of its rows, (N, K) to (N, D)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Looks up numbers of rows, or mixes rows by shares."""
-        return input @ self.weight if input.is_floating_point() else super().forward(input)
 
 
 def ladder(taught: Mapping[str, Any]) -> Tensor:
@@ -403,10 +418,10 @@ def _read(package: Package, config: DiffusersConfig) -> tuple[dict[str, Any], di
     _square(net.get("sample_size") or 1)
     paths = ("scheduler/scheduler_config.json", "scheduler_config.json")
     written = next((path for path in paths if path in package), "")
-    scheduler = _taught(package.json(written), written) if written else {}
+    scheduler = read_schedule(package.json(written), written) if written else {}
     if config.noise != "as written":
         cosine = config.noise == "cosine"
-        scheduler = _taught({
+        scheduler = read_schedule({
             "_class_name": FLOWS[0] if config.noise == "flow matching" else LADDERS[0],
             "beta_schedule": "squaredcos_cap_v2" if cosine else "linear",
         }, "the parameter noise")  # fmt: skip
@@ -439,7 +454,7 @@ def _allow_pipeline(index: Mapping[str, Any]) -> None:
             )
 
 
-def _taught(said: Mapping[str, Any], path: str) -> dict[str, Any]:
+def read_schedule(said: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Reads how a network was taught from the description of its scheduler."""
     name = said.get("_class_name")
     if name not in (*LADDERS, *FLOWS):
@@ -574,7 +589,8 @@ def _known() -> set[str]:
 def _network(config: Mapping[str, Any]) -> nn.Module:
     net = _class()(**component.described(config, "its description", _known(), _BLOCKS, _BOUNDS))
     if isinstance(table := net.class_embedding, nn.Embedding):
-        net.class_embedding = Shares(*table.weight.shape, device=table.weight.device)
+        with table.weight.device:  # it takes shares of its rows as well
+            net.class_embedding = LabelEmbedding(*table.weight.shape)
     return net
 
 

@@ -1,4 +1,4 @@
-"""Brings the weights of somebody's own model: a classifier is attacked as ``own/NAME``, a generative one is a run."""
+"""Brings somebody's own model: a classifier is attacked as ``own/NAME``, a generative one is a run."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="digits", help="whose classes it knows (digits)")
     parser.add_argument(
         "--origin", default="", help="where its network comes from, if its files do not tell"
+    )
+    parser.add_argument(
+        "--licence", help="of a generative model, best as an SPDX id; what it says itself otherwise"
+    )
+    parser.add_argument(
+        "--consent",
+        help="of the people whose pictures a generative model has learned from: unknown, given, not needed, withdrawn",
     )
     for name, help in _flags().items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=help)
@@ -95,7 +102,11 @@ def run(arguments: argparse.Namespace) -> None:
         values |= {name: v for name in _flags() if (v := getattr(arguments, name)) is not None}
         package = brought.read(arguments.weights)
     name = arguments.name or brought.called(package.name)
-    model = brought.keep(name, package, values, dataset, origin)
+    said = {name: getattr(arguments, name) for name in ("licence", "consent")}
+    terms = {name: value for name, value in said.items() if value is not None} or None
+    if package.files and not arguments.json:
+        _tell(package, origin)
+    model = brought.keep(name, package, values, dataset, origin, terms)
     record = model.record
     use = f"Attack it: python -m core attack --dataset {dataset.name} --classifier {model.id}"
     if model.origin.sampling is not None:
@@ -111,11 +122,18 @@ def run(arguments: argparse.Namespace) -> None:
             "classes": contents.classes,
         }
         what = f"{contents.kind} of {len(contents.parts):,} tensors"
+    if "package" in record:
+        result |= {"seconds": record["package"]["seconds"], "terms": record["terms"]}
     result |= {"preprocessing": record.get("preprocessing", {}), "notes": record["notes"]}
     lines = [
         f"{model.id}: {what}, for {dataset.name}.",
         model.note,
         *record["notes"],
+        *(
+            [f"A picture takes {record['package']['seconds']:.3g} s here."]
+            if "package" in record
+            else []
+        ),
         use,
     ]
     if arguments.code:
@@ -123,6 +141,21 @@ def run(arguments: argparse.Namespace) -> None:
             f"A server or a command opens it with SIMULACRA_CODE={arguments.code}, and finds its module by PYTHONPATH."
         )
     show(arguments, result, lines)
+
+
+def _tell(package: Any, origin: str) -> None:
+    """Says what a package holds before it is kept."""
+    from core import brought
+
+    entry = brought.origins.get(origin) if origin else brought.origin_of(package)
+    if entry.see is None:
+        return
+    seen = entry.see(package)
+    made = " × ".join(map(str, seen.shape)) or "items of any shape"
+    print(
+        f"{seen.title}: {seen.parameters:,} numbers ({seen.megabytes:,.1f} MB), makes {made}, "
+        f"{seen.classes or 'no'} class{'es' * (seen.classes != 1)}, {seen.sampler or 'draws as usual'}."
+    )
 
 
 def _offered(place: str, weights: str | None) -> str:

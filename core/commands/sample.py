@@ -40,6 +40,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--between", type=int, nargs=2, metavar=("A", "B"), help="draw the way from image A to B"
     )
+    parser.add_argument(
+        "--blend",
+        type=int,
+        default=0,
+        metavar="COLUMNS",
+        help="draw each image on the way from the prompt to the second prompt, in so many columns",
+    )
     parser.add_argument("--way", choices=("slerp", "lerp"), default="slerp", help="of --between")
     parser.add_argument(
         "--condition",
@@ -89,6 +96,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--between takes two image numbers from 0, got {arguments.between}.")
     assert opened.sampling is not None
     sampling = opened.sampling.of(parse(arguments.set), "sampling")
+    if arguments.n * max(1, arguments.blend) > 100_000:
+        raise UserError(
+            f"-n times --blend must be at most 100000, got {arguments.n * arguments.blend}. Draw fewer images."
+        )
+    if arguments.blend and arguments.between:
+        raise UserError("--blend and --between are two ways. Choose one of them.")
     y = None
     label = None if arguments.label is None else label_of(job, opened, arguments.label)
     if opened.classes:
@@ -112,6 +125,10 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.n,
         )
         x, y = medium.read(torch.as_tensor(way), 256), None
+    elif arguments.blend:
+        space = latent.open_space(opened, sampling)
+        points = latent.blended(space, range(arguments.n), arguments.seed, arguments.blend)
+        x, y = medium.read(torch.as_tensor(space.items(points)), 256), None
     else:
         seen = torch.cat(
             [
@@ -137,7 +154,8 @@ def run(arguments: argparse.Namespace) -> None:
             else {"condition": arguments.condition, "error": error}
         ),
         **({} if label is None else {"label": label, "class": opened.classes[label]}),
-        "count": arguments.n,
+        **({"blend": arguments.blend} if arguments.blend else {}),
+        "count": len(x),
         "out": str(out),
     }
     if out.suffix == ".npz":
@@ -151,13 +169,13 @@ def run(arguments: argparse.Namespace) -> None:
         content = medium.alone(medium.write(x, 256)[0], 256)
     else:
         usual = max(sheets.columns(len(opened.classes)), math.isqrt(arguments.n))
-        columns = arguments.columns or usual
+        columns = arguments.columns or arguments.blend or usual
         content = sheets.png(medium.drawn(x), columns, result, mark=xmp.made_by(job.id))
     write(out, content)
     of = "" if label is None else f" of class {opened.classes[label]!r}"
     if arguments.condition is not None:
         of += f" made of {arguments.condition}"
-    images = "1 image" if arguments.n == 1 else f"{arguments.n} images"
+    images = "1 image" if len(x) == 1 else f"{len(x)} images"
     lines = [f"Wrote {images}{of} of {job.id}, step {opened.step}, to {out}"]
     if error is not None:
         lines.append(f"Mean squared error to the true image: {error:.4f}")

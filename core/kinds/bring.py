@@ -12,6 +12,8 @@ from core.kinds import Task, kinds
 from core.kinds.train import RECORD, described
 from core.models import Spec
 
+FITTED = 2000  # training images, evenly out of all, that a model is fitted to which computes some of itself from data
+
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     from core import brought
@@ -49,7 +51,9 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
     import torch
 
     from core import brought
+    from core.tensors import device
     from core.training import spec_of
+    from core.training.batches import Split
     from core.weights import Package
 
     dataset, chosen = task.dataset(), task.config("brought")
@@ -57,6 +61,13 @@ def bring(task: Task) -> Iterator[dict[str, Any]]:
     # what enters by code comes without files, and is tried all the same
     package = Package.kept(upload) if upload.exists() else Package("", {})
     opened = brought.generator(chosen, package, spec_of(dataset), dataset.classes)
+    origins = brought.origins
+    # a name that is none of them is that of a family, whose model is whole
+    if chosen["name"] in origins and origins.get(chosen["name"]).fits:
+        task.say("Fitting it to your images")
+        train = Split(dataset, "train", device())
+        few = torch.linspace(0, len(train) - 1, min(len(train), FITTED), device=device())
+        opened.model.fit(*train.at(few.long()))
     task.say("Drawing the first images")
     with torch.inference_mode():
         x = opened.model.sample(range(2), None, 0, opened.usual)

@@ -21,6 +21,7 @@ from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
 from core.latent.planes import (
     PLANES,
     anchors_plane,
+    blended,
     contrast,
     coordinates_plane,
     directions_plane,
@@ -28,6 +29,7 @@ from core.latent.planes import (
     labels_plane,
     neighbourhood,
     principal_plane,
+    prompts_plane,
 )
 from core.latent.projection import METHODS, chart, guess, methods, neighbours
 from core.latent.regression import arithmetic, condition, explained, regressed

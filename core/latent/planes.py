@@ -14,6 +14,7 @@ from torch import Tensor
 from core.catalog import UserError
 from core.latent.directions import Direction, direction_of, principal
 from core.latent.space import Space, remember
+from core.models import Prompts
 
 PLANES = {
     "principal": "Two main directions",
@@ -21,6 +22,7 @@ PLANES = {
     "labels": "Two classes",
     "coordinates": "Two coordinates",
     "directions": "Two directions",
+    "prompts": "Two prompts, two images",
 }
 CONTRASTED = 10  # classes of which two are chosen to begin with
 FARTHEST = 1e3
@@ -68,8 +70,11 @@ class Plane:
 def first_plane(space: Space) -> str:
     """Names the kind of plane to begin with, of :data:`PLANES`: two classes where the model listens to any.
 
-    On its main directions such a model would show one class all over.
+    On its main directions such a model would show one class all over. A model that draws what texts say is large, and
+    its main directions take long to find.
     """
+    if isinstance(space.model, Prompts):
+        return "prompts" if space.prompted else "anchors"
     return "labels" if space.classes > 1 else "principal"
 
 
@@ -172,6 +177,36 @@ def labels_plane(
     )
 
 
+def prompts_plane(space: Space, origin: Tensor, other: Tensor) -> Plane:
+    """Blends from the first text on the left (-1) to the second on the right (+1), and down from image to image.
+
+    Args:
+        space: Of a model that draws what texts say, with two texts in its sampling.
+        origin: The image at the top, (D + K,); of it and of the other only the latent counts.
+        other: The one that is a step further down, (D + K,).
+
+    Raises:
+        UserError: If there is one text only, or both images are the same.
+    """
+    if not space.prompted:
+        raise UserError(
+            "A plane between two prompts needs a model that draws what texts say, and two texts. "
+            "Write a second prompt, or choose another kind of plane."
+        )
+    origin, other = space.checked(origin)[0].clone(), space.checked(other)[0]
+    down = other - origin
+    down[space.latent :] = 0
+    if down.norm() < 1e-6:
+        raise UserError("The two images are the same. Choose another one to go down to.")
+    across = torch.zeros_like(origin)
+    origin[space.latent :] = 0.5
+    across[space.latent], across[space.latent + 1] = -0.5, 0.5
+    first, second = (text[:40] or "no text" for text in space.model.texts(space.sampling))
+    return _spanned(
+        space, origin, across, down, (f"from {first!r} to {second!r}", "towards another image")
+    )
+
+
 def coordinates_plane(space: Space, origin: Tensor, i: int, j: int) -> Plane:
     """Spans two numbers of the latent at a point (D + K,); a step of 1 is as long as :meth:`Space.unit` says.
 
@@ -233,3 +268,24 @@ def neighbourhood(
         UserError: If the position, span or number is not allowed.
     """
     return space.images(plane.points(grid(centre, span, n)), quick)
+
+
+def blended(space: Space, ids: Sequence[int], seed: int, columns: int) -> Tensor:
+    """Gives the points of images, each with ``columns`` mixtures of the two texts, (len(ids) · columns, D + 2).
+
+    Image by image; the first column is the first text, the last the second one.
+
+    Raises:
+        UserError: If the sampling has one text only, or there are fewer than two columns.
+    """
+    if not space.prompted:
+        raise UserError(
+            "A way from one prompt to another needs a model that draws what texts say, and two texts. "
+            "Give both, for example --set prompt='a cat' --set second='a dog'."
+        )
+    if not 2 <= columns <= MOST_SIDE:
+        raise UserError(f"A way needs 2 to {MOST_SIDE} columns, got {columns}. Try 5.")
+    points = space.draw(ids, None, seed).repeat_interleave(columns, 0)
+    share = torch.linspace(0, 1, columns, device=points.device).repeat(len(ids))
+    points[:, space.latent], points[:, space.latent + 1] = 1 - share, share
+    return points

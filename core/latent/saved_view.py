@@ -25,6 +25,7 @@ LONGEST_POINT = 2**16  # numbers
 BOUNDS = untrusted.Limits(characters=LONGEST_POINT * 6 + 100_000, values=2_000)
 _Word = Annotated[str, Field(max_length=200)]
 _Choice = bool | int | float | _Word
+_Said = bool | int | float | Annotated[str, Field(max_length=1000)]  # a prompt, too
 _Number = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
 
@@ -49,7 +50,7 @@ class SavedView(BaseModel):
     step: Annotated[int, Field(ge=0, le=10**12)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     label: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    sampling: Annotated[dict[_Word, _Choice], Field(max_length=50)] = {}
+    sampling: Annotated[dict[_Word, _Said], Field(max_length=50)] = {}
     plane: _Word = ""
     choice: Annotated[dict[_Word, _Choice], Field(max_length=50)] = {}
     x: _Number = 0.0

@@ -2,6 +2,7 @@
 
 A *point* is one row of float32: the latent (D), followed by the shares of the classes (K) where the model listens to
 any. So a blend of classes is an axis like any other, and paths, planes, directions and inversion work on points alone.
+A model that draws what texts say (:class:`core.models.Prompts`) has the two texts of its sampling for classes.
 A model that spells (:class:`core.models.Spells`) has the vectors of its codes for a latent; they are rounded to codes
 before they are shown. Its classes steer which codes are written, and nothing after that, so its K is 0.
 """
@@ -9,6 +10,7 @@ before they are shown. Its classes steer which codes are written, and nothing af
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +25,13 @@ from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.ground.cache import Cache
 from core.media import Medium, media
-from core.models import Decodes, Encodes, Spells, Spreads, Traces
+from core.models import Decodes, Encodes, Prompts, Spells, Spreads, Traces
 from core.nets import labels_for
 from core.tensors import Batch
 
 BATCH = 512  # images decoded at once
 IN_CACHE = 64  # above 16 px on a CPU: more leave its caches, and a flow takes twice the time
+PATIENCE = 4.0  # seconds that a neighbourhood of a large model may take
 FEW = 5  # steps of a preview of a model whose sampling is a path
 ROUND = 16  # dimensions from which noise lies near a sphere, so that ways and planes keep to it
 STUDIED = 2000  # draws that say where latents lie; fewer where they are large or slowly drawn
@@ -48,7 +51,7 @@ class Space:
         sampling: The family's sampling config.
         key: The run and its step.
         latent: Numbers of a latent, D.
-        classes: Classes that decoding listens to, K.
+        classes: Classes that decoding listens to, K; the texts of a model that draws what they say.
     """
 
     model: Any
@@ -78,9 +81,32 @@ class Space:
         return isinstance(self.model, Traces)
 
     @property
+    def prompted(self) -> bool:
+        """Whether the classes are texts of the sampling."""
+        return self.classes > 0 and isinstance(self.model, Prompts)
+
+    @property
     def side(self) -> int:
         """Images per row of a neighbourhood, so few that it is decoded fast enough to drag over."""
-        return 7 if self.slow else 15
+        if not self.slow:
+            return 15
+        if not isinstance(self.model, Prompts):
+            return 7
+        return next((side for side in (7, 5) if side**2 * self.pace < PATIENCE), 3)
+
+    @property
+    def pace(self) -> float:
+        """Seconds that the preview of an image takes here, measured once."""
+
+        @torch.no_grad()
+        def measure() -> float:
+            point = self.draw([0])
+            self.decode(point, quick=True)  # the first pass of a network takes longer
+            began = time.perf_counter()
+            self.decode(point, quick=True)
+            return time.perf_counter() - began
+
+        return remember(self, "pace", measure)
 
     @property
     def encodes(self) -> str:
@@ -107,7 +133,9 @@ class Space:
             seed: Of the samples.
         """
         y = None
-        if self.model.classes and labels is not None:
+        if self.prompted:
+            labels = [0] * len(ids) if labels is None else labels  # of the first text
+        if (self.model.classes or self.prompted) and labels is not None:
             y = torch.as_tensor([self.known(label) for label in labels], device=self.device)
         y = labels_for(self.model, ids, y, seed)
         if isinstance(self.model, Spells):
@@ -122,8 +150,9 @@ class Space:
         Raises:
             UserError: If the model has no such class.
         """
-        if not 0 <= label < self.model.classes:
-            most = self.model.classes - 1
+        count = self.classes if self.prompted else self.model.classes
+        if not 0 <= label < count:
+            most = count - 1
             raise UserError(
                 f"The class must be a number from 0 to {most}, got {label}. Choose one of them."
                 if most >= 0
@@ -247,7 +276,9 @@ class Space:
                 "Invert the image instead, or choose a run of another family."
             )
         y = None
-        if self.model.classes and labels is not None:
+        if self.prompted and labels is None:
+            labels = [0] * len(x)
+        if (self.model.classes or self.prompted) and labels is not None:
             if not isinstance(labels, Tensor):
                 labels = torch.as_tensor([self.known(label) for label in labels])
             y = labels.to(self.device)
@@ -326,7 +357,10 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
             latent = model.vectors(model.write([0], None, 0, sampling)).numel()
         else:
             latent = model.latent([0], 0, sampling).shape[1]
-    return Space(model, sampling, (opened.run, opened.step), latent, 0 if spells else model.classes)
+    classes = 0 if spells else model.classes
+    if isinstance(model, Prompts) and len(texts := model.texts(sampling)) > 1:
+        classes = len(texts)
+    return Space(model, sampling, (opened.run, opened.step), latent, classes)
 
 
 def components(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -90,6 +90,12 @@ families = Registry("family", Family, "core.models")
 DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
 SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds by default: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
+LAYERS = {  # what is learned anew of a run that another starts from, in words
+    "all": "all weights",
+    "last": "the last third of the layers",
+    "lora": "a low-rank change of every layer (LoRA)",
+    "embeddings": "the class embeddings alone",
+}
 
 
 @dataclass(frozen=True)
@@ -296,6 +302,18 @@ class Traces(Protocol):
 
 
 @runtime_checkable
+class Prompts(Decodes, Protocol):
+    """A model that draws what texts say: they are in its sampling, and stand where others have classes.
+
+    Its ``classes`` are 0; for ``y`` it takes numbers of the texts (N,), or shares of them (N, K), and draws mixtures.
+    """
+
+    def texts(self, sampling: Config) -> tuple[str, ...]:
+        """Gives the texts of a sampling, at least one."""
+        ...
+
+
+@runtime_checkable
 class Carries(Protocol):
     """A model with a velocity field that carries noise (time 0) to images (time 1) along straight paths."""
 
@@ -417,6 +435,17 @@ class Renders(Protocol):
     def keep(self, x: Tensor) -> None:
         """Keeps the conditions of real images (N, C + told, H, W), evenly spread over them, for `sample`."""
         ...
+
+
+@runtime_checkable
+class Orders(Protocol):
+    """A model that numbers its classes in a way of its own, as one from elsewhere may.
+
+    Attributes:
+        order: For each class of its dataset the row of it in every :class:`core.nets.LabelEmbedding` of the network.
+    """
+
+    order: tuple[int, ...]
 
 
 @runtime_checkable

@@ -64,7 +64,7 @@ def pictures(
     if not len(x):
         with shell.empty("No image fits this choice."):
             return None
-    sheet = sheets.png(x, columns)
+    sheet = sheets.passing(x, columns)
     return tiles(
         [sheet], tile=x.shape[2:], columns=columns, count=len(x), alt=alt, key=key, **options
     )

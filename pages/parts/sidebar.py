@@ -13,8 +13,8 @@ from core.ground.settings import settings
 from core.media import media
 from pages.parts import glossary
 from pages.parts.shell import (
+    PAGES,
     choose,
-    go,
     icon_of,
     live,
     on,
@@ -37,6 +37,8 @@ def draw(page: Any) -> None:
         if imported := st.session_state.pop("data.next", None):
             st.session_state["data"] = imported
             _forget_run()
+        if brought := st.session_state.pop("run.next", None):
+            st.session_state["run"] = brought
         every = jobs.listing()
         listed = [job for job in every if runs.is_run(job)]
         linked = next((run for run in listed if run.id == wanted("run")), None)
@@ -98,7 +100,15 @@ def _choose_run(of: Mapping[str, jobs.Job]) -> None:
         name = f"{plain(run.name)}, " if len(run.name) > 16 else ""
         when = "ships with Simulacra" if run.shipped else f"begun {since(run)}"
         st.caption(f"{name}{plain(runs.family_of(run))}{on(run)}, {when}")
-    go("train", "Bring your own generator", ":material/upload_file:", train__view="bring")
+    if st.button(
+        "Bring your own",
+        key="run.bring",
+        icon=":material/upload_file:",
+        type="tertiary",
+        help="A generator of diffusers, or a run that was packed elsewhere: on the page Train.",
+    ):
+        st.session_state["train.bringing"] = True
+        st.switch_page(PAGES / "train.py")
 
 
 def _forget_run() -> None:

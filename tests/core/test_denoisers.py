@@ -23,7 +23,7 @@ SCHEDULER = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
 
 
 def taught(**changes: object) -> dict:
-    return diffusers._taught(SCHEDULER | changes, "scheduler_config.json")
+    return diffusers.read_schedule(SCHEDULER | changes, "scheduler_config.json")
 
 
 class Exact(nn.Module):

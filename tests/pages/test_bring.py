@@ -14,7 +14,7 @@ def opened(visit):
 
 def send(seen, name: str, content: bytes) -> None:
     seen.widget("train.bring.files").set_value([(name, content, "")])
-    seen.run().calm()
+    seen.run()
 
 
 def test_a_pack_is_told_kept_and_explored_on_the_pages(gallery, visit, monkeypatch):
@@ -23,7 +23,7 @@ def test_a_pack_is_told_kept_and_explored_on_the_pages(gallery, visit, monkeypat
     seen = opened(visit)
     assert "Only numbers (.safetensors) and text (.json) are read" in seen.texts()
     send(seen, "mine.zip", content)
-    said = seen.texts()
+    said = seen.calm().texts() + seen.texts("success")
     for words in (
         "The run Digits, VAE · VAE",
         "660,683",
@@ -39,14 +39,14 @@ def test_a_pack_is_told_kept_and_explored_on_the_pages(gallery, visit, monkeypat
 
 
 def test_what_is_no_generator_and_a_pickle_are_refused_with_the_reason(gallery, visit, setting):
-    seen = opened(visit)
+    seen = visit("train", **{"train.view": "bring"}).calm()
     package = Package("x", {"a.safetensors": b"1", "b.json": b"{}"})
     send(seen, "x.zip", package.packed())
-    assert "is none of the models that are known here" in seen.texts()
+    assert "is none of the models that are known here" in seen.errors[0]
     assert seen.widget("train.bring.keep").disabled
     evil = Package("x", {"unet/config.json": b"{}", "unet/w.bin": b"\x80"}).packed()
     send(seen, "x.zip", evil)
-    assert "may be a pickle" in seen.texts()
+    assert "may be a pickle" in seen.errors[0]
 
 
 def test_a_dataset_of_another_shape_says_which_size_to_import(gallery):

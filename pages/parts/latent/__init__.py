@@ -25,12 +25,18 @@ LIMIT = 6.0  # positions on a plane lie within plus and minus this
 WINDOWS = {  # where each kind of plane begins: centre and width
     "anchors": (0.5, 0.5, 1.8),
     "labels": (0.0, 0.0, 3.0),
+    "prompts": (0.0, 0.5, 3.0),
 }
 WINDOW = (0.0, 0.0, 6.0)
 PLACES = {
-    "labels": (-1.0, 0.0)
+    "labels": (-1.0, 0.0),
+    "prompts": (-1.0, 0.0),
 }  # where the ring begins, if not in the middle: on a class, not between two
-PASSING = ("labels", "anchors")  # kinds of planes that do not go through a point of one's choice
+PASSING = (
+    "labels",
+    "anchors",
+    "prompts",
+)  # kinds of planes that do not go through a point of one's choice
 SEPARATOR = ": "  # between the kind and the name of a direction in the session
 STOPS = 6  # of a walk, the ring among them
 SECONDS = 12.0  # that a walk takes
@@ -117,7 +123,10 @@ class Spot:
     def usual(self) -> Any:
         """The space with the family's usual sampling: its directions do not change when a sampling slider moves."""
         from core import latent
+        from core.models import Prompts
 
+        if isinstance(self.opened.model, Prompts):  # whose texts are in the sampling
+            return self.space
         return latent.open_space(self.opened)
 
     @cached_property
@@ -185,6 +194,9 @@ def plane_of(spot: Spot) -> Any:
     choice = spot.choice
     if choice.kind == "anchors":
         return latent.anchors_plane(spot.usual, spot.drawn([int(i) for i in choice.which]))
+    if choice.kind == "prompts":
+        other = spot.drawn([int(choice.which[0])])[0]
+        return latent.prompts_plane(spot.usual, spot.origin, other)
     if choice.kind == "directions":
         across, down = (str(name) for name in choice.which)
         first = named(spot, across)

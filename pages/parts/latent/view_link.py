@@ -20,6 +20,7 @@ FIELDS = {  # the controls of each kind of plane, after "latent."
     "anchors": ("a", "b", "c"),
     "labels": ("from", "to"),
     "coordinates": ("i", "j"),
+    "prompts": ("other",),
 }
 # one of these in a link, and no plane: it was made when all models began with their main directions
 PLACED = (
@@ -40,7 +41,11 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     assert opened.sampling is not None
     space = latent.open_space(opened, opened.sampling.of(dict(choice.sampling), "sampling"))
     named = axes(opened.run)
-    left_out = {"labels": space.classes < 2, "directions": not named}
+    left_out = {
+        "labels": space.classes < 2 or space.prompted,
+        "directions": not named,
+        "prompts": not space.prompted,
+    }
     kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
     begin(space, opened)
     kind = st.selectbox(
@@ -152,6 +157,9 @@ def _which(
             _pick(st, "From class", "latent.from", options, 0, opened.classes),
             _pick(st, "To class", "latent.to", options, 1, opened.classes),
         )
+    if kind == "prompts":
+        other = "The number of an image of the seed, which a step down leads to."
+        return (form.whole("Other image", "latent.other", 1, other),)
     left, right = st.columns(2)
     if kind == "coordinates":
         last = space.latent - 1
@@ -253,6 +261,9 @@ def marks(spot: Spot) -> list[tuple[str, float, float]]:
         return [("A", 0, 0), ("B", 1, 0), ("C", 0, 1)]
     if spot.choice.kind == "labels":
         first, second = (spot.opened.classes[int(i)] for i in spot.choice.which)
+        return [(first[:14], -1, 0), (second[:14], 1, 0)]
+    if spot.choice.kind == "prompts":
+        first, second = (text or "no text" for text in spot.opened.model.texts(spot.sampling))
         return [(first[:14], -1, 0), (second[:14], 1, 0)]
     if spot.choice.kind == "directions":
         across, down = spot.plane.names

@@ -84,7 +84,7 @@ def bring() -> None:
             package, values, data, origin, terms = ready
             wanted = name or brought.called(package.name)
             kept = brought.keep(wanted, package, values, data, origin, terms)
-            st.session_state["data"], st.session_state["run"] = data.name, kept.id
+            st.session_state["data.next"], st.session_state["run.next"] = data.name, kept.id
             st.session_state["_done"] = (
                 "It is looked at and tried now. Then explore it, as any run."
             )
@@ -179,9 +179,11 @@ def told(
     with to_fill:
         data = belongs()
         terms = asked(package.digest, seen)
-        with st.expander("What its files do not say"):
-            of = f"train.bring.{origin}"
-            values = form.flat({of: brought.origins.get(origin).config})[of]
+        config, values = brought.origins.get(origin).config, {}
+        if config.knobs():
+            with st.expander("What its files do not say"):
+                of = f"train.bring.{origin}"
+                values = form.flat({of: config})[of]
     brought.allow_dataset(seen, data)
     took = pace(package, values, data, origin, seen)
     if took is not None:
