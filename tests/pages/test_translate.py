@@ -23,7 +23,9 @@ def test_a_picture_becomes_another_kind_and_goes_to_the_pad(visit, trained):
     assert "From 6 to 3" in seen.texts("caption").replace("\\", "")
     stronger = seen.set(latent__strength=2.0).calm()
     assert (images(stronger)[1] != after).any()
-    assert seen.at.query_params["latent.to"] in ("3", ["3"])
+    link = {"latent.tool": "Translate", "latent.turn": "Dataset", "latent.to": "3"}
+    linked = visit("latent", run=trained.runs["vae"], **link).calm()
+    assert (images(linked)[1] == after).all()
     seen.press("latent.translated.land").calm()
     assert "as 3" in seen.pictures("latent.pad")["alt"] or seen.shown("latent.translated")
 
