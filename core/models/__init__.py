@@ -466,6 +466,23 @@ class Criticises(Protocol):
         ...
 
 
+def differentiates(model: Any, sampling: Config) -> bool:
+    """Tells whether what a model decodes has a derivative by its latents; that of a graph from outside has none."""
+    import torch
+
+    if not isinstance(model, Decodes):
+        return False
+    with torch.enable_grad():
+        z = model.latent([0], 0, sampling).detach().requires_grad_()
+        y = z.new_full((1, model.classes), 1 / model.classes) if model.classes else None  # type: ignore[attr-defined]
+        x = model.decode(z, y, sampling)
+        found = x.requires_grad
+        if found and isinstance(model, Encodes):
+            start = x.detach().requires_grad_()
+            found = model.encode(start, y, sampling).requires_grad
+    return found
+
+
 # --- What the trainer uses where a network has it -------------------------------------------------------------------
 
 
