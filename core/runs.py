@@ -401,7 +401,8 @@ def draft(record: Mapping[str, Any]) -> Draft:
         UserError: If the family or a parameter is not known to this version.
     """
     parts = (trained(record).part, "spec", "train")
-    return _draft(json.dumps({key: record[key] for key in parts}))
+    said = {key: record[key] for key in parts}
+    return _draft(json.dumps(said | {"dataset": {"classes": record["dataset"]["classes"]}}))
 
 
 @lru_cache(64)

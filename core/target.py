@@ -76,6 +76,11 @@ class Target:
                 self.notes.append("It was in training mode, and was put into evaluation mode.")
             module.to(self.device)
 
+    @property
+    def answers_only(self) -> bool:
+        """Whether it has no gradients by its nature, so that none is missing."""
+        return bool(self.card.get("answers_only"))
+
     @classmethod
     def of(cls, opened: Opened) -> Target:
         """Puts a classifier under test: one that was trained here, or brought."""
@@ -132,7 +137,11 @@ class Target:
         """Gives logits (N, K), the score (N,) and its gradient at the images (N, C, H, W); nan becomes 0.
 
         A classifier that cuts its graph has gradient 0, and :attr:`detached` says so.
+
+        Raises:
+            UserError: If it has none by its nature.
         """
+        self.allow_gradients()
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
             sums: list[Tensor] = []
@@ -156,7 +165,12 @@ class Target:
         return logits, value, slopes
 
     def jacobian(self, x: Batch, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0."""
+        """Gives logits (N, K) and the gradients of those of chosen classes (N, k), (N, k, C, H, W); nan becomes 0.
+
+        Raises:
+            UserError: If it has none by its nature.
+        """
+        self.allow_gradients()
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             classes = chosen[rows]
@@ -177,6 +191,18 @@ class Target:
 
         logits, slopes = self._in_parts(part, x)
         return logits, slopes
+
+    def allow_gradients(self) -> None:
+        """Refuses what needs gradients where there are none.
+
+        Raises:
+            UserError: If it gives answers only.
+        """
+        if self.answers_only:
+            raise UserError(
+                f"{self.name} gives answers only, without gradients, and this needs them. "
+                "Attack it with noise, square or surrogate, or choose a classifier that was brought by its weights."
+            )
 
     def once(self, x: Tensor) -> Tensor:
         """Gives the logits of one batch (N, K) by one pass, which is counted."""

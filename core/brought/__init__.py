@@ -89,6 +89,8 @@ class Origin(Entry):
         fits: Its models compute some of themselves from the training images that they are brought for
             (:class:`core.models.Fits`).
         learned: Gives what the model in a package has learned from, where that travels with it.
+        further: Gives the facts of a network that is trained further, from those of the one that it starts from, its
+            classes and those of the new dataset; None where its models are not trained here.
     """
 
     files: tuple[str, ...] = ()
@@ -100,6 +102,9 @@ class Origin(Entry):
     recorded: Callable[[Package, dict[str, Any]], dict[str, Any]] = lambda package, record: record
     fits: bool = False
     learned: Callable[[Package], Fitted] | None = None
+    further: Callable[[Mapping[str, Any], Sequence[str], Sequence[str]], dict[str, Any]] | None = (
+        None
+    )
 
 
 origins = Registry("origin of models", Origin, "core.brought")

@@ -32,6 +32,7 @@ from core.brought import Seen, origins
 from core.catalog import Config, UserError, knob, optional
 from core.models import Spec
 from core.models.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, wide
+from core.nets import LabelEmbedding
 from core.runs import Opened
 from core.tensors import fingerprint
 from core.weights import Package, component
@@ -150,6 +151,27 @@ def _see(package: Package) -> Seen:
     )
 
 
+def _further(facts: Mapping[str, Any], old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
+    """Gives its facts for other classes: the numbers that it has stay, and those of new classes follow them.
+
+    Raises:
+        UserError: If it listens to classes, and the dataset has none.
+    """
+    net = dict(facts["net"])
+    if not (count := net.get("num_class_embeds") or 0):
+        return dict(facts)
+    if not new:
+        raise UserError(
+            f"The network listens to {count:,} class{'es' * (count != 1)}, and the dataset has none. Choose images "
+            "with labels, or give these one class for all."
+        )
+    known = dict(zip(old, facts["order"], strict=True))
+    fresh = [name for name in new if name not in known]
+    known |= {name: count + place for place, name in enumerate(fresh)}
+    net["num_class_embeds"] = count + len(fresh)
+    return {**facts, "net": net, "order": [known[name] for name in new]}
+
+
 @origins.add(
     "diffusers",
     "A folder of diffusers with a UNet2DModel",
@@ -159,6 +181,7 @@ def _see(package: Package) -> Seen:
     note=_note,
     knows=_knows,
     see=_see,
+    further=_further,
 )
 def generator(
     config: DiffusersConfig,
@@ -212,7 +235,7 @@ class Denoiser(Diffusion):
         self.predicts, self.flow = self.taught["prediction"], self.taught["straight"]
         self.range = float(self.taught["range"])
         order, null, own = facts["order"], facts["null"], facts["net"].get("num_class_embeds") or 0
-        self.classes = len(order)
+        self.classes, self.order = len(order), tuple(order)
         rows = F.one_hot(torch.tensor(order, dtype=torch.long), max(own, 1)).float()
         shares = torch.tensor(spec.shares if len(spec.shares) == len(order) else [])
         if null >= 0:
@@ -295,14 +318,6 @@ class Denoiser(Diffusion):
                 "v_prediction": signal * start - spread * data,
             }[self.predicts]
         return (out - target).square().flatten(1).mean(1)
-
-
-class Shares(nn.Embedding):
-    """An embedding that also takes shares of its rows, (N, K) to (N, D)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Looks up numbers of rows, or mixes rows by shares."""
-        return input @ self.weight if input.is_floating_point() else super().forward(input)
 
 
 def ladder(taught: Mapping[str, Any]) -> Tensor:
@@ -574,7 +589,8 @@ def _known() -> set[str]:
 def _network(config: Mapping[str, Any]) -> nn.Module:
     net = _class()(**component.described(config, "its description", _known(), _BLOCKS, _BOUNDS))
     if isinstance(table := net.class_embedding, nn.Embedding):
-        net.class_embedding = Shares(*table.weight.shape, device=table.weight.device)
+        with table.weight.device:  # it takes shares of its rows as well
+            net.class_embedding = LabelEmbedding(*table.weight.shape)
     return net
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from core import brought, weights
 from core.brought import origins
@@ -27,6 +26,7 @@ from core.target import laid_out
 from core.tensors import Images, fingerprint
 from core.weights import Package, names
 from core.weights.names import Fit
+from core.wrapped.strict import Bare
 
 IMAGENET = 1000  # classes of torchvision's own weights
 _AUX = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}  # read in training alone
@@ -129,16 +129,6 @@ def preprocessing(record: Mapping[str, Any]) -> dict[str, Any]:
     return settled(config, lambda: False)
 
 
-class _Bare(TorchFunctionMode):
-    """Makes tensors that get their values from a file without memory; those that a network computes are real."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (torch.empty, torch.zeros, torch.ones):
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
-
-
 def _made(architecture: str, classes: int, transform: bool = True) -> nn.Module:
     from torchvision import models
 
@@ -152,7 +142,7 @@ def _made(architecture: str, classes: int, transform: bool = True) -> nn.Module:
 
 
 def _bare(architecture: str, classes: int, transform: bool = True) -> nn.Module:
-    with _Bare():
+    with Bare():
         return _made(architecture, classes, transform)
 
 

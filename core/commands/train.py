@@ -9,7 +9,7 @@ from typing import Any
 from core import kinds, runs
 from core.catalog import Config, UserError, unknown
 from core.commands import commands, follow, given, show, takes_values
-from core.kinds.train import trainers
+from core.kinds.train import continued, trainers
 from core.models import DEFAULT_FAMILY
 
 
@@ -33,7 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="parent",
         metavar="RUN[@STEP]",
-        help="start from the trained weights of another run, and its settings (train.parent)",
+        help="start from the trained weights of another run, and its settings (train.parent), also with another "
+        "--dataset of the same size; --set further.layers=lora says what learns",
     )
     parser.add_argument("--gpus", help="GPUs that share each batch (train.gpus)")
     parser.add_argument("--images", help="images to see (train.images)")
@@ -61,8 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"--from {arguments.parent} takes over the settings of that run, so --like has no place. Leave one out."
         )
-    if arguments.like or arguments.parent:
-        model = runs.named(arguments.parent)[0] if arguments.parent else runs.find(arguments.like)
+    begun = runs.named(arguments.parent)[0] if arguments.parent else None
+    if begun is not None and runs.generates(begun) and kind in (None, "train"):
+        chosen, old = continued(begun, dataset or runs.dataset_of(begun))
+        kind = kind or ("train" if family is None else None)
+        dataset, family = chosen["dataset"], family or chosen["family"]
+    elif begun is not None or arguments.like:
+        model = begun or runs.find(arguments.like)
         chosen, old = kinds.flat(model.config)
         kind = kind or (model.kind if family is None else None)
         dataset, family = dataset or chosen["dataset"], family or chosen.get("family")

@@ -121,13 +121,15 @@ def augmentation(task: Task) -> dict[str, Any]:
 
 
 def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
-    from core import datasets
+    from core import brought, datasets
     from core.models import families
     from core.training import FineTuneConfig, TrainConfig
 
+    family = choice["family"]  # or where a model was brought from that is trained further
+    known = brought.origins if brought.sampling(family) else families
     return {
         "dataset": datasets.config_of(choice["dataset"]),
-        "family": families.get(choice["family"]).config,
+        "family": known.get(family).config,
         "augment": AugmentConfig,
         "train": TrainConfig,
         "further": FineTuneConfig,
@@ -200,6 +202,39 @@ def pace(
     return trainer.batch / took
 
 
+def continued(run: jobs.Job, dataset: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Gives what a training asks for that goes on from a run: its family's settings, and how it was trained.
+
+    At which learning rate, with which layers and how patiently are questions of their own. Parameters of the dataset
+    are taken over where it is the same.
+
+    Args:
+        run: What it starts from.
+        dataset: Name of the dataset that it goes on with.
+
+    Returns:
+        The choice and the dotted values of :func:`core.kinds.submit`, ``train.parent`` among them.
+
+    Raises:
+        UserError: If it has no record.
+    """
+    from core.models import families
+
+    record = runs.record(run)
+    family = record.get("family") or record["brought"]
+    left = ("train.lr", "train.patience", "train.parent")
+    values = {
+        name: value
+        for name, value in flat(run.config)[1].items()
+        if name.startswith(("train.", "augment.")) and name not in left
+    }
+    if family["name"] in families:
+        values |= {f"family.{name}": value for name, value in family["config"].items()}
+    if (source := record["dataset"])["name"] == dataset:
+        values |= {f"dataset.{name}": value for name, value in source["config"].items()}
+    return {"dataset": dataset, "family": family["name"]}, values | {"train.parent": run.id}
+
+
 def processes(config: Mapping[str, Any]) -> int:
     """Counts the processes of a training: one for each GPU that it asks for, as far as there are any."""
     wanted = config["train"].get("gpus", 1)
@@ -254,9 +289,35 @@ def allow(config: dict[str, Any], family: str) -> None:
                 f"{run.name} is of the family {runs.family_of(run)}, and a {family} cannot start from it. "
                 "Choose a run of the same family, or leave train.parent out."
             )
+        if why := lacking(run):
+            raise UserError(why)
         train["parent"] = f"{run.id}@{step}"
+    elif family not in (*families.names(), *kinds.names()):
+        raise UserError(
+            f"Nothing of the kind {family} is trained from nothing here. Name a run of it that was brought as "
+            "train.parent (--from RUN), or choose a family."
+        )
     if further := config.get("further"):
         _allow_layers(further, train["parent"])
+
+
+def lacking(run: jobs.Job) -> str:
+    """Says why nothing can start from the weights of a run; empty where it can."""
+    from core import brought
+    from core.models import Trainable, families
+
+    record = runs.record(run)
+    name = record.get("brought", {}).get("name")
+    if name is not None and name not in families:
+        origin = brought.origins.get(name)
+        if origin.further is None:
+            return (
+                f"{run.name} was brought from elsewhere ({origin.title}), and such a model is not trained here. "
+                "Explore it as it is, or train a run of your own."
+            )
+    if not isinstance(runs.network(record), Trainable):
+        return f"The network of {run.name} says no loss to train it by. Explore it as it is."
+    return ""
 
 
 def _allow_layers(further: Mapping[str, Any], parent: str) -> None:
@@ -332,7 +393,7 @@ def train_model(task: Task) -> Iterator[dict[str, Any]]:
     dataset, record = begin(task, {"family": task.config("family"), **augmentation(task)})
 
     def sheet(model: Any, step: int, images: int) -> None:
-        family, seed = record["family"]["name"], record["train"]["seed"]
+        family, seed = runs.family_of(task.job), record["train"]["seed"]
         caption = {"step": step, "images": images}
         draw(task.path / "samples", step, model, family, dataset, seed, caption, 64)
 
@@ -353,14 +414,13 @@ def draw(
     import torch
 
     from core.ground import sheets, xmp
-    from core.models import families
 
     columns = sheets.columns(len(dataset.classes))
     count = columns * max(1, most // columns)
     y = None
     if model.classes:
         y = torch.arange(count, device=next(model.parameters()).device) % model.classes
-    x = model.sample(range(count), y, seed, families.get(family).sampling())
+    x = model.sample(range(count), y, seed, runs.sampling(family)())
     folder.mkdir(parents=True, exist_ok=True)
     own = folder if folder.name == "samples" else folder.parent  # a race has a folder for each run
     made = xmp.made_by(own.parent.name)
@@ -419,6 +479,7 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         "revision": _revision(),
     }
     if record["train"].get("parent"):
+        _take_brought(record)
         record["parent"] = _descent(record)
         if further := task.job.config.get("further"):
             record["further"] = further
@@ -427,6 +488,28 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     files.write_json(task.path / RECORD, record)
     agreed(record)
     return dataset, record
+
+
+def _take_brought(record: dict[str, Any]) -> None:
+    """Takes over what a brought run says of itself: its terms, and its network, for the classes of the new dataset.
+
+    Raises:
+        UserError: If the network cannot be made for them.
+    """
+    from core import brought
+    from core.models import families
+
+    theirs = runs.record(runs.named(record["train"]["parent"])[0])
+    if "terms" in theirs:  # which hold for what is made of it
+        record["terms"] = theirs["terms"]
+    source = theirs.get("brought")
+    if source is None or source["name"] in families:  # what was packed is of a family again
+        return
+    classes = theirs["dataset"]["classes"][: theirs["classes"]], record["dataset"]["classes"]
+    further = brought.origins.get(source["name"]).further
+    assert further is not None
+    del record["family"]
+    record["brought"] = source | {"facts": further(source["facts"], *classes)}
 
 
 def _before(record: Mapping[str, Any]) -> list[str]:
@@ -486,13 +569,13 @@ def _descent(record: dict[str, Any]) -> dict[str, Any]:
         ],
         "levels": [other.levels, spec.levels],
     }
-    for where, (old, new) in {
-        "train": (theirs["train"], record["train"]),
-        trained.part: tuple(
-            source[trained.part].get("config", source[trained.part]) for source in (theirs, record)
-        ),
-    }.items():
-        pairs |= {f"{where}.{name}": [old.get(name), value] for name, value in new.items()}
+    before = theirs[runs.trained(theirs).part]
+    own = record[trained.part]
+    parts_of = {trained.part: (before.get("config", before), own.get("config", own))}
+    if theirs["train"]["images"]:  # of what was brought nobody knows how it was trained
+        parts_of = {"train": (theirs["train"], record["train"])} | parts_of
+    for where, (old, new) in parts_of.items():
+        pairs |= {f"{where}.{n}": [old[n], value] for n, value in new.items() if n in old}
     changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     changed.pop("train.parent", None)
     opened = runs.open_model(run, step)
@@ -525,15 +608,15 @@ def _inherited(record: dict[str, Any], model: Any) -> dict[str, Tensor]:
     )
 
 
-def _chosen(record: dict[str, Any], model: Any) -> float:
+def _chosen(record: dict[str, Any], model: Any, family: str) -> float:
     """Lets those layers of a network learn that were chosen; gives the share of the learning rate that suits them."""
     from core.training import FineTuneConfig, further
 
     if "further" not in record:
         return 1.0
     config = FineTuneConfig.of(record["further"], "further")
-    usual = runs.sampling(record["family"]["name"])()
-    further.choose(model, config, usual, record["train"]["seed"])
+    model.requires_grad_(True)  # what was brought comes as it is used
+    further.choose(model, config, runs.sampling(family)(), record["train"]["seed"])
     return config.share
 
 
@@ -561,10 +644,9 @@ def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], di
 
     from core.datasets import evenly
     from core.measure import distances, features
-    from core.models import families
     from core.tensors import device
 
-    sampling = families.get(task.config("family")["name"]).sampling()
+    sampling = runs.sampling(runs.family_of(task.job))()
     n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
     early = 0.0 if task.config("train")["parent"] else 0.02  # what it starts from is worth a look
     spaced = {
@@ -685,7 +767,7 @@ def follow(
     if state is None and (first is not None or "parent" in record):
         first = first or partial(_inherited, record, model)
         model.load_state_dict(agreed(first() if task.lead else None))
-    pace = _chosen(record, model)
+    pace = _chosen(record, model, runs.family_of(task.job))
     trainer = Trainer(model, dataset, config, device(training=True), transform, pace=pace)
     if state is not None:
         trainer.restore(state)

@@ -170,6 +170,12 @@ def _of_images(space: Space) -> tuple[Tensor, Tensor]:
     x = x - x.mean(0)
     shares, axes = components(x, MOST)
     count = axes.shape[1]
+    if (
+        not space.differentiable
+    ):  # the mean gradient is the slope of a regression, for normal latents
+        z = points[: len(x), : space.latent]
+        slopes = torch.linalg.lstsq(z - z.mean(0), x @ axes).solution  # (D, k)
+        return _orthogonal(slopes.T), shares
     repeated = points[:few].repeat(count, 1).requires_grad_()
     images = space.decode(repeated, quick=True).flatten(1)
     weights = axes.T.repeat_interleave(few, 0)
@@ -238,7 +244,7 @@ def local(space: Space, point: Tensor, count: int = MOST) -> list[Direction]:
     """Finds the directions that change the image most at a point: the first right singular vectors of the Jacobian.
 
     Up to 128 dimensions the Jacobian is computed whole, by Jacobian-vector products; else subspace iteration needs only
-    such products.
+    such products. Of a model without derivatives it is measured by small steps to both sides.
 
     References:
         Ramesh et al., 2018, A spectral regularizer for unsupervised disentanglement, https://arxiv.org/abs/1812.01161
@@ -248,8 +254,8 @@ def local(space: Space, point: Tensor, count: int = MOST) -> list[Direction]:
     z, shares = point.split([space.latent, space.classes])
     decode = _decoder(space, shares)
     count = min(count, space.latent)
-    if space.latent <= SMALL and not space.slow:
-        whole = jacobian(decode, z)
+    if not space.differentiable or (space.latent <= SMALL and not space.slow):
+        whole = (jacobian if space.differentiable else differences)(decode, z)
         _, scale, axes = torch.linalg.svd(whole.double(), full_matrices=False)
         total = scale.square().sum()
     else:
@@ -298,6 +304,16 @@ def pushed(decode: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tensor:
 def jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Computes the derivative of all pixels by all latents (D,), (P, D), one product per latent."""
     return pushed(decode, z, torch.eye(len(z), device=z.device)).T
+
+
+@torch.no_grad()
+def differences(decode: Callable[[Tensor], Tensor], z: Tensor, step: float = 1e-2) -> Tensor:
+    """Measures the derivative of all pixels by all latents (D,), (P, D), by steps to both sides."""
+    moves = step * torch.eye(len(z), device=z.device)
+    ahead, behind = (
+        torch.cat([decode(z + sign * part) for part in moves.split(128)]) for sign in (1, -1)
+    )
+    return (ahead - behind).T / (2 * step)
 
 
 def _subspace(

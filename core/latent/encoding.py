@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from core.catalog import UserError
+from core.latent.evolution import minimise
 from core.latent.space import Space, remember
 from core.tensors import Batch
 
 STARTS = 8  # samples that an inversion starts from
 STEPS = 160  # of an inversion
+ROUNDS = 240  # generations of a search without gradients
+KINDS = 3  # classes that it begins with
 LONGEST = 1.2  # length that a latent may reach in an inversion, over that of the draws
 
 
@@ -104,9 +107,12 @@ class SearchStep:
 
 
 def find(space: Space, x: Batch, label: int | None = None) -> Iterator[SearchStep]:
-    """Finds the point of an image (1, C, H, W): in one step where the model encodes, else by :func:`invert`."""
+    """Finds the point of an image (1, C, H, W): in one step where the model encodes, else by a search.
+
+    The search follows the gradient (:func:`invert`) where there is one, and goes without (:func:`evolve`) else.
+    """
     if not space.encodes:
-        yield from invert(space, x, label)
+        yield from (invert if space.differentiable else evolve)(space, x, label)
         return
     encoded = encode(space, x, None if label is None else [label] * len(x))
     yield SearchStep(
@@ -193,6 +199,14 @@ def candidates(space: Space, label: int | None = None) -> tuple[Tensor, Tensor]:
     return remember(space, ("bank", label), make)
 
 
+def _longest(space: Space) -> Tensor:
+    """Gives the length that a latent may reach in a search."""
+    longest = LONGEST * space.studied()[:, : space.latent].norm(dim=1).mean()
+    if float(longest) == 0:  # a truncation of 0 leaves a single latent
+        longest = torch.tensor(float(space.latent) ** 0.5)
+    return longest
+
+
 def descent(
     space: Space, points: Tensor, error: Callable[[Batch], Tensor], steps: int = STEPS
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -212,9 +226,7 @@ def descent(
     """
     searches = len(points)
     z, shares = points.flatten(0, 1).split([space.latent, space.classes], 1)
-    longest = LONGEST * space.studied()[:, : space.latent].norm(dim=1).mean()
-    if float(longest) == 0:  # a truncation of 0 leaves a single latent
-        longest = torch.tensor(float(space.latent) ** 0.5)
+    longest = _longest(space)
     first, second = torch.zeros_like(z), torch.zeros_like(z)
     for step in range(steps + 1):
         z = z.detach().requires_grad_()
@@ -238,3 +250,66 @@ def descent(
                     half + torch.arange(searches, device=z.device)[:, None] * off.shape[1]
                 ).flatten()
                 z, shares, first, second = z[half], shares[half], first[half], second[half]
+
+
+def evolve(
+    space: Space, x: Batch, label: int | None = None, *, rounds: int = ROUNDS, every: int = 10
+) -> Iterator[SearchStep]:
+    """Searches for the point of an image (1, C, H, W) in [0, 1] without gradients; yields as :func:`invert`.
+
+    It starts from the draws that look most like the image, one of each class that is among them, and evolves a normal
+    distribution of latents (:mod:`core.latent.evolution`); the best start goes on after a third of the rounds.
+
+    Args:
+        space: Of any model that decodes.
+        x: The image.
+        label: Its class; without one, whatever class the most similar draws have.
+        rounds: Generations in all.
+        every: Generations between two yields.
+
+    Raises:
+        UserError: If the image is not of the model's shape, or there is no such class.
+    """
+    began = time.perf_counter()
+    x = checked_images(space, x)[:1]
+    flat, longest = x.flatten(1), _longest(space)
+    points, images = candidates(space, label)
+    errors = (images.float() - flat).square().mean(1)
+    starts = points[errors.topk(min(STARTS, len(errors)), largest=False).indices]
+    if space.classes:
+        kinds = starts[:, space.latent :].argmax(1).tolist()
+        starts = starts[[kinds.index(kind) for kind in dict.fromkeys(kinds)][:KINDS]]
+    else:
+        starts = starts[:1]
+    spread = float(space.spread.mean().clamp_min(1e-3)) / 3
+    best: tuple[float, Tensor] | None = None
+
+    def search(start: Tensor, spread: float, rounds: int, seed: int) -> Iterator[SearchStep]:
+        nonlocal best, taken
+        z, shares = start.split([space.latent, space.classes])
+
+        def within(z: Tensor) -> Tensor:
+            return z * (longest / z.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+
+        @torch.no_grad()
+        def error(z: Tensor) -> Tensor:
+            inner = within(z)
+            points = torch.cat([inner, shares.expand(len(z), -1)], 1)
+            miss = (space.decode(points).flatten(1) - flat).square().mean(1)
+            return miss + 1e-3 * (z - inner).square().sum(1)  # so that it comes back
+
+        for found in minimise(error, z, spread, rounds=rounds, seed=seed):
+            if best is None or found.value < best[0]:
+                best = found.value, torch.cat([within(found.at[None])[0], shares])
+            taken += 1
+            if taken % every == 0 or taken == total:
+                yield SearchStep(
+                    best[1], space.image(best[1]), best[0], taken / total, time.perf_counter() - began
+                )  # fmt: skip
+
+    first = max(1, rounds // 3 // len(starts))
+    total, taken = rounds, 0
+    for seed, start in enumerate(starts):
+        yield from search(start, spread, first, seed)
+    assert best is not None
+    yield from search(best[1], spread / 2, rounds - first * len(starts), len(starts))

@@ -25,7 +25,7 @@ from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.ground.cache import Cache
 from core.media import Medium, media
-from core.models import Decodes, Encodes, Prompts, Spells, Spreads, Traces
+from core.models import Decodes, Encodes, Prompts, Spells, Spreads, Traces, differentiates
 from core.nets import labels_for
 from core.tensors import Batch
 
@@ -118,6 +118,15 @@ class Space:
         if self.slow:
             return "path"
         return "mean" if isinstance(self.model, Spreads) else "exact"
+
+    @functools.cached_property
+    def differentiable(self) -> bool:
+        """Whether what is decoded has a derivative, which a graph from outside has not."""
+        if isinstance(self.model, Spells):
+            return True
+        if self.slow:  # a path of ours, whose velocity was asked for its derivative when it came in
+            return True
+        return remember(self, "differentiable", lambda: differentiates(self.model, self.sampling))
 
     # --- between points and images ------------------------------------------------------------------------------
 

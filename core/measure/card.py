@@ -21,7 +21,7 @@ from core.measure.metrics import Measurement
 from core.measure.store import Evaluation, latest
 from core.measure.verdict import Claim, claims, near, overall, verdict
 from core.media import media
-from core.models import Spec, families
+from core.models import LAYERS, Spec, families
 
 SAID = ("use", "limits", "who")  # what an owner may say
 LONGEST = 2000  # signs of each
@@ -150,7 +150,9 @@ def _facts(
         "Learned from" if images else "Brought for images as of", _data(record, images, step)
     )
     yield from _terms(record["dataset"])
-    if "terms" in record:  # it was brought, and stands under terms of its own
+    if (
+        "terms" in record
+    ):  # it was brought, or began with what was, and stands under terms of its own
         remedy = "Say it on the page Train, under Licence of the model."
         for key, title in (
             ("licence", "Licence of the model"),
@@ -158,6 +160,12 @@ def _facts(
         ):
             known = str(record["terms"].get(key, "")).replace("unknown", "")
             yield Fact(title, known or UNKNOWN, "" if known else remedy)
+    if text := descent(record):
+        yield Fact(
+            "Started from",
+            text,
+            "Its own card says under which terms that was." if _other(record) else "",
+        )
     trained = day(run.created)
     if seconds := run.state.get("seconds"):
         trained += f", in {duration(seconds)}" + (" until now" if run.active else "")
@@ -187,6 +195,27 @@ def _data(record: dict[str, Any], images: int, step: int) -> str:
         text += f"; it had looked at {images:,} by step {step:,}"
         text += f", at each one about {times:.0f} times" if times > 1.5 else ""
     return text
+
+
+def descent(record: dict[str, Any]) -> str:
+    """Says which run a training started from, and what was learned anew of it; empty for one from nothing."""
+    if (parent := record.get("parent")) is None:
+        return ""
+    text = f"{parent['name']} at step {parent['step']:,}"
+    if old := _other(record):
+        text += f", which had learned from {_title({'name': old})}"
+    if further := record.get("further"):
+        rank = f", rank {further['rank']}" if further["layers"] == "lora" else ""
+        text += f"; learned anew: {LAYERS[further['layers']]}{rank}"
+    if new := parent.get("classes", {}).get("new"):
+        text += f"; new classes: {', '.join(new[:12])}" + (" …" if len(new) > 12 else "")
+    return text
+
+
+def _other(record: dict[str, Any]) -> str:
+    """Names the dataset that the run had learned from which a training started from; empty where it is the same."""
+    changed = record.get("parent", {}).get("changed", {})
+    return str(changed["dataset"][0]) if "dataset" in changed else ""
 
 
 def _title(source: dict[str, Any]) -> str:
@@ -233,7 +262,8 @@ def _limits(
 ) -> Iterator[str]:
     names = record["dataset"]["classes"]
     of = f": {', '.join(names)}" if 1 < len(names) <= 12 else ""
-    yield f"It knows nothing but {_title(record['dataset'])}{of}."
+    old = f" and what was left of {_title({'name': other})}" if (other := _other(record)) else ""
+    yield f"It knows nothing but {_title(record['dataset'])}{of}{old}."
     if evaluation is None:
         yield "Whether its pictures could be real, what it leaves out and whether it copies is not known."
     else:

@@ -90,6 +90,12 @@ families = Registry("family", Family, "core.models")
 DEFAULT_FAMILY = "gan"  # what is trained where nobody has chosen: good images within a minute
 SYNTHETIC_FAMILY = "vae"  # whose samples an experiment adds by default: steady on few images
 ADAPT_EVERY = 16  # steps between two calls of `Adapts.adapt`
+LAYERS = {  # what is learned anew of a run that another starts from, in words
+    "all": "all weights",
+    "last": "the last third of the layers",
+    "lora": "a low-rank change of every layer (LoRA)",
+    "embeddings": "the class embeddings alone",
+}
 
 
 @dataclass(frozen=True)
@@ -432,6 +438,17 @@ class Renders(Protocol):
 
 
 @runtime_checkable
+class Orders(Protocol):
+    """A model that numbers its classes in a way of its own, as one from elsewhere may.
+
+    Attributes:
+        order: For each class of its dataset the row of it in every :class:`core.nets.LabelEmbedding` of the network.
+    """
+
+    order: tuple[int, ...]
+
+
+@runtime_checkable
 class Criticises(Protocol):
     """A model with a critic, which tells real images from generated ones."""
 
@@ -447,6 +464,23 @@ class Criticises(Protocol):
     def shown_through(self, augmentation: torch.nn.Module) -> None:
         """Puts another augmentation before the critic in training; see :class:`core.nets.CriticAugmentation`."""
         ...
+
+
+def differentiates(model: Any, sampling: Config) -> bool:
+    """Tells whether what a model decodes has a derivative by its latents; that of a graph from outside has none."""
+    import torch
+
+    if not isinstance(model, Decodes):
+        return False
+    with torch.enable_grad():
+        z = model.latent([0], 0, sampling).detach().requires_grad_()
+        y = z.new_full((1, model.classes), 1 / model.classes) if model.classes else None  # type: ignore[attr-defined]
+        x = model.decode(z, y, sampling)
+        found = x.requires_grad
+        if found and isinstance(model, Encodes):
+            start = x.detach().requires_grad_()
+            found = model.encode(start, y, sampling).requires_grad
+    return found
 
 
 # --- What the trainer uses where a network has it -------------------------------------------------------------------

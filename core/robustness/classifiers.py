@@ -24,12 +24,14 @@ class Choice:
         id: "" for the dataset's own plain one, the id of a run, or of what was brought.
         title, note: For people.
         hardened: Whether it was trained against attacks.
+        answers_only: Whether it has no gradients, so that attacks that take them are not offered.
     """
 
     id: str
     title: str
     note: str
     hardened: bool = False
+    answers_only: bool = False
 
 
 def available(dataset: str) -> list[Choice]:
@@ -42,7 +44,13 @@ def available(dataset: str) -> list[Choice]:
             note = notes.get(defence, f"Trained against attacks ({defence}).")
             choices.append(Choice(run.id, run.name, note, defence not in notes))
     return choices + [
-        Choice(model.id, model.name, model.note) for model in brought.listing(dataset)
+        Choice(
+            model.id,
+            model.name,
+            model.note,
+            answers_only=bool(model.record.get("facts", {}).get("answers_only")),
+        )
+        for model in brought.listing(dataset)
     ]
 
 

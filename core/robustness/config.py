@@ -12,9 +12,11 @@ from core.catalog import Config, UserError, knob, parse, seed_knob, unknown
 from core.datasets import Dataset, evenly
 from core.media import Medium
 from core.norms import Budget, norm_of
-from core.robustness.attacks import attacks, ready
+from core.robustness.attacks import attacks, blind_ones, ready
 from core.target import Target
 from core.tensors import Batch
+
+BLIND = "noise,square,surrogate"  # for a classifier that gives answers only
 
 
 class StudyConfig(Config):
@@ -100,6 +102,26 @@ def names_of(config: StudyConfig, medium: Medium) -> list[str]:
                 "choose one of these norms, or leave the attack out."
             )
     return names
+
+
+def suited(config: StudyConfig, target: Target) -> StudyConfig:
+    """Chooses attacks without gradients for a classifier that has none, where nobody has chosen others.
+
+    Raises:
+        UserError: If an attack was chosen that takes gradients.
+    """
+    if not target.answers_only:
+        return config
+    if config.attacks == StudyConfig().attacks:
+        return config.model_copy(update={"attacks": BLIND})
+    for name in names_of(config, target.medium):
+        if attacks.get(name).gradient:
+            known = ", ".join(blind_ones(target.medium.item))
+            raise UserError(
+                f"{attacks.get(name).title} takes gradients, and {target.name} gives answers only. "
+                f"Choose from: {known}."
+            )
+    return config
 
 
 def settings_of(config: StudyConfig, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -146,7 +146,10 @@ def transfer(
     """
     right = [(target.predict(x) == y.to(target.device)).cpu() for target in targets]
     adversarial = [
-        attacks.run("quick", target, x, y, eps, norm=norm).adversarial for target in targets
+        attacks.run(
+            "square" if target.answers_only else "quick", target, x, y, eps, norm=norm
+        ).adversarial
+        for target in targets
     ]
     fooled = np.zeros((len(targets), len(targets)))
     counted = np.zeros(fooled.shape, int)

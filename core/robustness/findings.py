@@ -67,6 +67,7 @@ class Findings:
         unmasking: Whether an attack takes part that a misleading gradient does not mislead.
         sees_margin: Whether one raises the lead of a wrong class instead of cross entropy.
         purifier: Whether the classifier purifies the image first.
+        answers_only: Whether it has no gradients by its nature, so that checks of these do not apply.
         inner_gradient: Whether it takes a gradient while it answers.
         probabilities: Whether its outputs are probabilities instead of logits.
         not_numbers: Images whose output is not a number.
@@ -94,6 +95,7 @@ class Findings:
     unmasking: bool = False
     sees_margin: bool = False
     purifier: bool = False
+    answers_only: bool = False
     inner_gradient: bool | None = None
     probabilities: bool | None = None
     not_numbers: int | None = None
@@ -118,7 +120,8 @@ class Answer:
     """What a check says.
 
     Attributes:
-        outcome: ``pass``, ``warn``, ``fail``, or ``open`` where it was not made; the finding says why.
+        outcome: ``pass``, ``warn``, ``fail``, ``open`` where it was not made, or ``inapplicable`` to this classifier;
+            the finding says why.
         finding: What was measured, in a sentence.
         advice: What to do; empty where there is nothing to do.
         button: Text of a button that does it; empty where a person has to.
@@ -127,7 +130,7 @@ class Answer:
         urgency: The trouble with the highest one is named first: it explains most of the others.
     """
 
-    outcome: Literal["pass", "warn", "fail", "open"]
+    outcome: Literal["pass", "warn", "fail", "open", "inapplicable"]
     finding: str
     advice: str = ""
     button: str = ""

@@ -196,7 +196,13 @@ def described(id: str) -> dict[str, Any]:
         UserError: If there is none of this id, or its record is damaged.
     """
     if brought.holds(id):
-        return {"origin": brought.USUAL, **brought.find(id).record}
+        record = brought.find(id).record
+        if record.get("facts", {}).get("answers_only"):
+            raise UserError(
+                f"{brought.find(id).name} gives answers only, without gradients, so it cannot be trained against "
+                "attacks. Choose a classifier that was brought by its weights."
+            )
+        return {"origin": brought.USUAL, **record}
     if not id:
         return {"classifier": ClassifierConfig().record()}
     record = runs.record(jobs.get(id))

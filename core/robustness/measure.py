@@ -42,6 +42,9 @@ LIMITS = (
     "It holds for these images, this norm and this budget, and for no other change of the {}.",
     "The attacker is taken to know the model and its weights (white box).",
 )
+ANSWERS_ONLY = (
+    "The attacker is taken to see the model's answers, not its weights or gradients (black box)."
+)
 
 
 class AttackStudy(Tally):
@@ -230,6 +233,7 @@ class AttackStudy(Tally):
             rows.append(self.row(eps, self.robust(k), alone))
         head, checks = rows[self.head + 1], answers(findings)
         sound = verdict(findings, checks, head, rows[0].robust)
+        limits = [*LIMITS[:-1], ANSWERS_ONLY] if target.answers_only else LIMITS
         return Report(
             complete=self.complete,
             stopped=self.stopped,
@@ -259,7 +263,9 @@ class AttackStudy(Tally):
             },
             threat={
                 "goal": "any wrong class",
-                "knowledge": "everything (white box)",
+                "knowledge": "its answers only (black box)"
+                if target.answers_only
+                else "everything (white box)",
                 "norm": config.norm,
                 "range": [0, 1],
                 "units": f"{'pixels' if form == 'picture' else 'numbers'} from 0 to 1; "
@@ -272,7 +278,7 @@ class AttackStudy(Tally):
             device=str(self.x.device),
             seconds=round(self.seconds, 3),
             notes=[*self.notes, *dict.fromkeys(target.notes)],
-            limits=[limit.format(form) for limit in LIMITS],
+            limits=[limit.format(form) for limit in limits],
             config=config.record(),
         )
 

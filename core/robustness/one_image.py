@@ -42,19 +42,24 @@ def look(
     norm: Norm = LINF,
     towards: int | None = None,
 ) -> Closeup:
-    """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits."""
+    """Attacks one image (C, H, W) at rising strength, towards a class if one is given; about a second on digits.
+
+    What gives answers only is searched without gradients, and has no smallest change but that of the strengths.
+    """
     device = target.device
     x = image[None].to(device)
     y = torch.tensor([label], device=device)
     goal = None if towards is None else torch.tensor([towards], device=device)
     strengths = [0.0, *Budget(norm, target.shape, target.medium.name).sweep()]
     moved, trace = [x], []
+    name, config = "pgd", {"steps": 20, "loss": "margin", "random_start": False}
+    if target.answers_only:
+        name, config = "square", {"queries": 200}
     for strength in strengths[1:]:
         # the same start as at the last strength, so that the slider moves smoothly
         outcome = run(
-            "pgd", target, x, y, strength, norm=norm, towards=goal, active=False,
-            config={"steps": 20, "loss": "margin", "random_start": False},
-        )  # fmt: skip
+            name, target, x, y, strength, norm=norm, towards=goal, active=False, config=config
+        )
         moved.append(outcome.adversarial)
         trace = outcome.trace
     images = torch.cat(moved)
@@ -67,7 +72,9 @@ def look(
     ]
     smallest: dict[str, float | None] = {}
     for bound, name in ((LINF, "fmn"), (L2, "ddn")):
-        distance = float(run(name, target, x, y, None, norm=bound).distance[0])
+        distance = math.inf
+        if not target.answers_only:
+            distance = float(run(name, target, x, y, None, norm=bound).distance[0])
         if bound is norm and towards is None:  # a step of the sweep may have found a smaller one
             fooled = [s for s, row in zip(strengths, top, strict=True) if row[0][0] != names[label]]
             distance = min([distance, *fooled])

@@ -7,7 +7,7 @@ probe fools counts as fooled by the study.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from core.ground.stats import mcnemar
 from core.norms import LINF, NEAR
 from core.robustness import sanity
 from core.robustness.checks import HONEST, many
-from core.robustness.findings import BLIND, Climbs, Past
+from core.robustness.findings import BLIND, Climbs, Findings, Past
 from core.robustness.schedule import CLIMBS, PROBE, STILL
 from core.robustness.tally import Tally, to_the_end
 from core.target import Climb, margin
 from core.tensors import Batch
 
 STRIDES = (1 / 4, 1)  # of the strength: at one of these steps the gradient must keep its promise
+AROUND = "gradients averaged nearby or passed around its first steps"
 QUERIES = 300, 1000  # of the blind search: usually, and where the gradient is doubtful
 
 
@@ -58,6 +59,8 @@ def as_it_is(tally: Tally) -> Iterator[None]:
     differs = (again - logits[: len(few)]).nan_to_num(0.0).abs().amax(1) > 1e-3 * size
     findings.differs = float(differs.float().mean())
     yield
+    if target.answers_only:
+        return
     y = tally.y[: len(few)]
     _, _, slope = target.climb(few, Climb("ce", y))
     # a gradient is taken for lost only where the image is still named rightly
@@ -116,10 +119,16 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
     findings.probed = len(rows) or 1
     if not len(rows):
         return
-    outcome = yield from to_the_end(tally.trial("pgd", rows, 0.0, {"steps": STILL}))
+    still = ("square", {"queries": STILL}) if target.answers_only else ("pgd", {"steps": STILL})
+    outcome = yield from to_the_end(tally.trial(still[0], rows, 0.0, still[1]))
     findings.zero_changed = int(outcome.fooled.sum())
     eps = _telling(tally, head)
     before = smallest[rows] > eps + NEAR  # what withstood when the probes began
+    if target.answers_only:
+        yield from _widest(tally, rows, "square", {"queries": QUERIES[1]})
+        yield from _past(tally, rows[before & (smallest[rows] > eps + NEAR)], eps, peers)
+        tally.halt()
+        return
     stands: dict[str, Tensor] = {}
     for key, name, values, seed in CLIMBS:
         outcome = yield from to_the_end(tally.trial(name, rows, eps, values, seed=seed))
@@ -141,12 +150,17 @@ def attacks(tally: Tally, peers: Sequence[sanity.Peer], head: int) -> Iterator[N
         where = torch.as_tensor(rows, device=tally.x.device)
         findings.promise = _promise(tally, tally.x[where], tally.y[where], eps)
         yield
-    top = tally.schedule.budget.largest
-    outcome = yield from to_the_end(tally.trial("quick", rows, top, {"targets": 2}))
-    findings.widest = float((~outcome.fooled).float().mean())
-    tally.note_fooled("quick", rows, top, outcome)
+    yield from _widest(tally, rows, "quick", {"targets": 2})
     yield from _past(tally, rows[before & (smallest[rows] > eps + NEAR)], eps, peers)
     tally.halt()
+
+
+def _widest(tally: Tally, rows: np.ndarray, name: str, values: Mapping[str, Any]) -> Iterator[None]:
+    """Measures what withstands where every value may change completely."""
+    top = tally.schedule.budget.largest
+    outcome = yield from to_the_end(tally.trial(name, rows, top, values))
+    tally.findings.widest = float((~outcome.fooled).float().mean())
+    tally.note_fooled(name, rows, top, outcome)
 
 
 def _telling(tally: Tally, head: int) -> float:
@@ -187,22 +201,27 @@ def _promise(tally: Tally, x: Batch, y: Tensor, eps: float) -> float:
     return min(shares, key=lambda share: abs(math.log(max(share, 1e-9))), default=1.0)
 
 
-def _past(
-    tally: Tally, rows: np.ndarray, eps: float, peers: Sequence[sanity.Peer]
-) -> Iterator[None]:
-    """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
-    findings, target, tried = tally.findings, tally.target, len(rows)
+def _doubtful(findings: Findings) -> bool:
+    """Tells whether the gradients do not quite do what they promise."""
     climbs = findings.climbs
     assert climbs is not None
     assert findings.margin_zero is not None
-    doubtful = (
+    return (
         not HONEST[0] <= (1.0 if findings.promise is None else findings.promise) <= HONEST[1]
         or climbs.long > climbs.short + 0.02
         or climbs.short > climbs.one + 0.02
         or findings.margin_zero > 0.1
     )
+
+
+def _past(
+    tally: Tally, rows: np.ndarray, eps: float, peers: Sequence[sanity.Peer]
+) -> Iterator[None]:
+    """Attacks what is left in ways that do not rest on the classifier's own gradient, and counts what falls."""
+    findings, target, tried = tally.findings, tally.target, len(rows)
+    doubtful = target.answers_only or _doubtful(findings)
     ways: list[tuple[str, str, dict[str, Any], sanity.Peer | None]] = [
-        ("gradients averaged nearby or passed around its first steps", "adaptive", {}, None),
+        *([] if target.answers_only else [(AROUND, "adaptive", {}, None)]),
         (BLIND, "square", {"queries": QUERIES[doubtful]}, None),
         *((f"images made against {p.name}", "quick", {"targets": 1}, p) for p in peers if p.target),
         ("a network that learned its answers", "surrogate", {}, None),

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.norms import Budget
 from core.robustness.attacks import attacks
-from core.robustness.config import StudyConfig, names_of, settings_of
+from core.robustness.config import StudyConfig, names_of, settings_of, suited
 from core.target import Target
 
 COSTLY = 700  # passes of an image above which an attack is tried only on what the others have left
@@ -80,6 +80,7 @@ class Schedule:
         Raises:
             UserError: If an attack, a parameter or a strength is not allowed.
         """
+        config = suited(config, target)
         names = names_of(config, target.medium)
         settings = settings_of(config, names)
         budget = config.budget(target)

@@ -73,6 +73,7 @@ class Tally:
             unmasking=any(name in UNMASKING for name in names),
             sees_margin=strong or bool(losses & {"margin", "dlr"}),
             purifier=bool(target.card.get("purifier")),
+            answers_only=target.answers_only,
         )
 
     # --- attacks --------------------------------------------------------------------------------------------------

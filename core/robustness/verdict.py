@@ -21,11 +21,15 @@ Colour = Literal["green", "amber", "red"]
 
 @dataclass(frozen=True)
 class Soundness:
-    """Whether the measurement is sound: the colour, a sentence, and whether the number can be believed."""
+    """Whether the measurement is sound: the colour, a sentence, and whether the number can be believed.
+
+    ``answers_only`` tells that no attack with gradients was possible, so that it holds against other attackers only.
+    """
 
     colour: Colour
     sentence: str
     believable: bool
+    answers_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,16 @@ def verdict(
         if findings.why_open:
             return Soundness("amber", f"{count} were not made. {findings.why_open}", False)
         return Soundness("amber", f"{count} are still to be made.", False)
+    if findings.answers_only:
+        apart = sum(answer.outcome == "inapplicable" for answer in answers)
+        return Soundness(
+            "amber",
+            "It gives answers only, so it was attacked without gradients and by images made against others: who has "
+            "the "
+            f"network itself may find more. {apart} of {len(answers)} checks, about gradients, do not apply.",
+            False,
+            True,
+        )
     if warned:
         return Soundness("amber", f"With care: {warned[0].finding}", True)
     sentence = f"All {len(answers)} checks say that the measurement can be believed"
@@ -107,6 +121,8 @@ def robustness(row: Standing, chance: float, sound: Soundness, complete: bool = 
         sentence = f"Not known: {number}, but the measurement cannot be believed."
     elif row.n < FEWEST:
         sentence = f"Not known: {number}."
+    elif sound.answers_only:
+        sentence = f"Against attackers who see its answers only: {number}."
     elif low >= MOST:
         colour, sentence = "green", f"Robust: {number}."
     else:

@@ -21,18 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from core.catalog import Config, UserError, knob
-from core.models import GenerativeModel, Traces
+from core.models import LAYERS, GenerativeModel, Orders, Renders, Traces
 from core.nets import LabelEmbedding
 from core.tensors import noise
 
-RATES = {"all": 0.5, "last": 1.0, "lora": 1.0, "embeddings": 1.0}  # of the rate from scratch
+RATES = {"all": 0.25, "last": 0.5, "lora": 3.0, "embeddings": 10.0}  # of the rate from scratch
 LAST = 3  # one of so many layers is among the last
-NAMES = {
-    "all": "all weights",
-    "last": "the last third of the layers",
-    "lora": "a low-rank change of every layer (LoRA)",
-    "embeddings": "the class embeddings alone",
-}
 
 
 class FineTuneConfig(Config):
@@ -132,8 +126,8 @@ def able(model: GenerativeModel, config: FineTuneConfig) -> None:
     """
     if config.layers not in (has := ways(model)):
         raise UserError(
-            f"further.layers={config.layers} stands for {NAMES[config.layers]}, and not every part of this network has "
-            f"them. Choose from: {', '.join(has)}."
+            f"further.layers={config.layers} stands for {LAYERS[config.layers]}, and not every part of this network "
+            f"has them. Choose from: {', '.join(has)}."
         )
 
 
@@ -224,13 +218,17 @@ def _order(model: nn.Module, usual: Config) -> list[nn.Module]:
     for unit in _units(twin):
         unit.register_forward_pre_hook(note)
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand((4, *twin.spec.shape), generator=generator)  # type: ignore[arg-type]
+    channels, *rest = twin.spec.shape  # type: ignore[union-attr]
+    channels += twin.told if isinstance(twin, Renders) else 0
+    x = torch.rand((4, channels, *rest), generator=generator)
     y = torch.arange(4) % twin.classes if twin.classes else None  # type: ignore[operator]
     with torch.random.fork_rng(devices=[]):
         for start in sorted({group.start for group in twin.groups()}):  # type: ignore[operator]
             for _ in twin.losses(x, y, generator, start):  # type: ignore[operator]
                 pass
-        if not isinstance(twin, Traces):
+        if not isinstance(
+            twin, Traces | Renders
+        ):  # the latter draws from pictures that it has kept
             twin.eval().sample(range(2), None, 0, usual)  # type: ignore[operator]
     parts = dict(model.named_modules())
     return [parts[name] for name in sorted(began, key=began.__getitem__)]
@@ -259,11 +257,11 @@ def inherited(
     tables, theirs = _tables(model), _tables(parent)
     for name in theirs.keys() - tables.keys():
         del weights[f"{name}.weight"]
+    before = dict(zip(old, _order_of(parent, old), strict=True))
+    after = dict(zip(new, _order_of(model, new), strict=True))
     for name, table in tables.items():
         rows = weights.get(f"{name}.weight", torch.zeros(0, table.weight.shape[1]))
-        mean = rows.mean(0) if len(rows) else torch.zeros(table.weight.shape[1])
-        at = {label: rows[place] for place, label in enumerate(old) if place < len(rows)}
-        weights[f"{name}.weight"] = torch.stack([at.get(label, mean) for label in new])
+        weights[f"{name}.weight"] = _rows(rows, len(table.weight), before, after)
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     wrong = [name for name in wanted if name not in weights or weights[name].shape != wanted[name]]
     for name in [*wrong, *(name for name in weights if name not in wanted)]:
@@ -285,6 +283,28 @@ def inherited(
             f"{remedy}"
         )
     return weights
+
+
+def _order_of(model: nn.Module, classes: Sequence[str]) -> Sequence[int]:
+    """Gives the row of each class: their order, but for a network that numbers them in its own way."""
+    return model.order if isinstance(model, Orders) else range(len(classes))
+
+
+def _rows(rows: Tensor, count: int, old: Mapping[str, int], new: Mapping[str, int]) -> Tensor:
+    """Makes the rows of new classes, (count, D), of those that were known.
+
+    Args:
+        rows: Of the parent, (K, D).
+        count: How many there are to be.
+        old, new: Row of each class, by name, before and afterwards.
+    """
+    mean = rows[list(old.values())].mean(0) if len(rows) else torch.zeros(rows.shape[1])
+    made = mean.expand(count, -1).clone()
+    for place in set(range(min(count, len(rows)))) - set(new.values()):
+        made[place] = rows[place]  # no class of the new set, such as that of any image
+    for label in old.keys() & new.keys() if len(rows) else ():
+        made[new[label]] = rows[old[label]]
+    return made
 
 
 def lineage(old: Sequence[str], new: Sequence[str]) -> Mapping[str, list[str]]:

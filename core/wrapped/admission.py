@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,21 @@ class Admitted:
     x: Tensor
 
 
-def admit(model: Any, name: str, sampling: Config) -> Admitted:
+def admit(model: Any, name: str, sampling: Config, program: bool = True) -> Admitted:
     """Tries a generator that was wrapped: its shapes, its range, its repeatability, and what else it changes.
 
     Args:
         model: One of the classes of this room, in evaluation mode.
         name: Of what it is, for people.
         sampling: How it draws.
+        program: Whether it is a program, which may change what others share.
 
     Raises:
         UserError: With what is wrong, what is allowed, and what to do.
     """
     ids = list(range(TRIED))
     with torch.no_grad():
-        _raw(model, name, ids)
+        _raw(model, name, ids, program)
         began = time.perf_counter()
         x = _called(name, lambda: model.sample(ids, None, 0, sampling))
         seconds = (time.perf_counter() - began) / TRIED
@@ -86,7 +87,7 @@ def same(x: Tensor, again: Tensor, name: str) -> None:
         )
 
 
-def _raw(model: Any, name: str, ids: Sequence[int]) -> None:
+def _raw(model: Any, name: str, ids: Sequence[int], program: bool) -> None:
     """Looks at what the network itself says, before anything is cut to [0, 1], and at what else that changes."""
     net, where, items = model.net, model.anchor.device, (TRIED, *model.spec.shape)
     kinds = [None]  # without a class, and of certain ones
@@ -94,7 +95,7 @@ def _raw(model: Any, name: str, ids: Sequence[int]) -> None:
         kinds.append(shares(torch.arange(TRIED, device=where) % model.classes, model.classes))
 
     def ask(method: str, *inputs: Any) -> Any:
-        with _untouched(name):
+        with _untouched(name) if program else nullcontext():
             return _called(name, lambda: getattr(net, method)(*inputs))
 
     for y in kinds:

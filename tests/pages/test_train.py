@@ -553,7 +553,8 @@ def test_longer_means_more_than_it_has_seen(visit, trained, spawned):
 
 def test_a_run_starts_from_the_weights_of_another(visit, trained, spawned, asked):
     id = trained.runs["vae"]
-    visit("train", run=id).press("train.from").press("train.start").calm()
+    seen = visit("train", run=id).press("train.further").press("train.further", "train.from")
+    seen.press("train.start").calm()
     (new,) = spawned
     config = asked(new)["config"]
     assert config["train"]["parent"].startswith(f"{id}@")
@@ -563,7 +564,7 @@ def test_a_run_starts_from_the_weights_of_another(visit, trained, spawned, asked
 def test_a_shipped_run_can_be_started_from_but_not_extended(visit, gallery, spawned, asked):
     seen = visit("train", run="shipped-digits-vae").calm()
     assert "train.longer" not in seen.keys()
-    seen.press("train.from").press("train.start").calm()
+    seen.press("train.further").press("train.further", "train.from").press("train.start").calm()
     assert asked(spawned[0])["config"]["train"]["parent"].startswith("shipped-digits-vae@")
 
 

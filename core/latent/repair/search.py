@@ -16,7 +16,7 @@ from torch import Tensor
 from core.latent.density import density
 from core.latent.encoding import candidates, descent
 from core.latent.repair import Incomplete, Made, repairs
-from core.latent.space import Space, remember
+from core.latent.space import Space
 from core.models import Decodes
 from core.tensors import Batch, noise
 
@@ -31,15 +31,7 @@ FINEST = 0.02  # smallest error that a decoder is believed to make in a pixel
 
 def fits(space: Space) -> bool:
     """Tells whether an image is one pass of a decoder that has a derivative."""
-    if not isinstance(space.model, Decodes) or space.slow:
-        return False
-
-    def differentiable() -> bool:
-        point = space.studied()[:1].detach().clone().requires_grad_()
-        with torch.enable_grad():
-            return space.smooth(point).requires_grad
-
-    return remember(space, "differentiable", differentiable)
+    return isinstance(space.model, Decodes) and not space.slow and space.differentiable
 
 
 @repairs.add(

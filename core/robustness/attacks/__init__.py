@@ -185,7 +185,8 @@ class Trial:
         start: Where to begin instead of a random place, for comparisons.
 
     Raises:
-        UserError: If the attack does not exist, needs a package, or cannot be bounded by this norm.
+        UserError: If the attack does not exist, needs a package, cannot be bounded by this norm, or takes gradients
+            that the classifier does not have.
     """
 
     def __init__(
@@ -210,6 +211,11 @@ class Trial:
             allowed = ", ".join(known.name for known in entry.norms)
             raise UserError(
                 f"{entry.title} must be bounded by one of {allowed}, got {norm.name}. Choose one of these."
+            )
+        if entry.gradient and target.answers_only:
+            raise UserError(
+                f"{entry.title} takes gradients, and {target.name} gives answers only. "
+                f"Choose from: {', '.join(blind_ones(target.medium.item))}."
             )
         self.entry, self.target, self.norm, self.eps = entry, target, norm, eps
         if eps is None and not (entry.smallest or entry.free):
@@ -391,6 +397,15 @@ def run(name: str, target: Target, x: Batch, y: Tensor, eps: float | None, **mor
     for _ in trial:
         pass
     return trial.outcome
+
+
+def blind_ones(form: Form) -> list[str]:
+    """Names the attacks without gradients that change items of a form."""
+    return [
+        entry.name
+        for entry in attacks
+        if not entry.gradient and not entry.missing and form in entry.takes
+    ]
 
 
 def ready(name: str) -> Attack:

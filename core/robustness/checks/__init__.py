@@ -24,6 +24,7 @@ DOUBT = 0.01  # probability of a difference by chance, below which it counts
 # buttons of several checks: the text, and the parameters that it changes
 AVERAGE: tuple[str, dict[str, Any]] = "Average over draws (EOT)", {"eot": 20}
 PASS_THROUGH: tuple[str, dict[str, Any]] = "Let gradients pass (BPDA)", {"bpda": True}
+SEARCH: tuple[str, dict[str, Any]] = "Search longer", {"options": "square.queries=5000"}
 GO_PAST: tuple[str, dict[str, Any]] = (
     "Attack past the gradient",
     {"attacks": "noise,fgsm,quick,adaptive,surrogate,square"},
@@ -38,11 +39,13 @@ class Check(Entry):
         number: Its position in a report, which never changes.
         urgency: The trouble with the highest one is named first: it explains most of the others.
         probe: What it measures by itself, if anything.
+        gradients: Whether it asks about gradients, which some classifiers do not have.
     """
 
     number: int
     urgency: int
     probe: Probe | None = None
+    gradients: bool = False
 
 
 checks = Registry("check", Check, "core.robustness.checks")
@@ -56,9 +59,12 @@ def ordered() -> list[Check]:
 def answers(findings: Findings) -> list[Answer]:
     """Answers all checks from the findings so far; one without findings stays open, and says why."""
     waiting = Answer("open", findings.why_open or "Not looked at yet.")
+    apart = Answer(
+        "inapplicable", "Not applicable: the classifier gives answers only, without gradients."
+    )
     return [
         replace(
-            check.make(findings) or waiting,
+            apart if check.gradients and findings.answers_only else check.make(findings) or waiting,
             number=check.number,
             name=check.title,
             urgency=check.urgency,
@@ -70,6 +76,13 @@ def answers(findings: Findings) -> list[Answer]:
 def many(only: int, tried: int) -> bool:
     """Tells whether so many images fall to one attack alone that it is no chance."""
     return only > max(2, 0.04 * tried)
+
+
+def through(findings: Findings) -> tuple[str, str, dict[str, Any]]:
+    """Advises, with a button, what finds more: a gradient through what blocks it, or a longer search without any."""
+    if findings.answers_only:
+        return ("Give the search without gradients more queries.", *SEARCH)
+    return ("Take the gradient through what blocks it.", *PASS_THROUGH)
 
 
 def misled(findings: Findings, finding: str, advice: str) -> Answer:

@@ -7,7 +7,7 @@ from core.robustness.findings import Answer, Findings
 from core.robustness.verdict import CONFIRMING
 
 
-@checks.add("blind", "Blind attacks are weaker", number=7, urgency=6)
+@checks.add("blind", "Blind attacks are weaker", number=7, urgency=6, gradients=True)
 def blind(findings: Findings) -> Answer | None:
     """Attacks that do not rest on the gradient must fool next to nothing of what the others left."""
     past = findings.past

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.ground.writing import percent
-from core.robustness.checks import PASS_THROUGH, checks
+from core.robustness.checks import checks, through
 from core.robustness.findings import Answer, Findings
 
 
@@ -18,9 +18,10 @@ def chance(findings: Findings) -> Answer | None:
             "pass",
             f"At the largest budget {percent(left)} are left: every image can become any other.",
         )
+    advice, *button = through(findings)
     return Answer(
         "fail",
         f"Even when every value may change completely, {percent(left)} seem to withstand.",
-        "No classifier can: the attack does not see the way. Try a gradient through what blocks it.",
-        *PASS_THROUGH,
+        f"No classifier can: the attack does not see the way. {advice}",
+        *button,
     )

@@ -7,7 +7,7 @@ from core.robustness.checks import HONEST, PASS_THROUGH, checks, many, misled
 from core.robustness.findings import Answer, Findings
 
 
-@checks.add("gradient", "The gradient is there", number=6, urgency=10)
+@checks.add("gradient", "The gradient is there", number=6, urgency=10, gradients=True)
 def gradient(findings: Findings) -> Answer | None:
     """The gradient must not be zero, and a step along it must gain about what it promises."""
     zero, broken, bpda = findings.margin_zero, findings.not_numbers, findings.bpda

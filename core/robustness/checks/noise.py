@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from core.robustness.checks import PASS_THROUGH, checks
+from core.robustness.checks import checks, through
 from core.robustness.findings import Answer, Findings
 from core.robustness.tally import Tally
 
@@ -33,10 +33,8 @@ def noise(findings: Findings) -> Answer | None:
         return None
     text = f"random noise fools {only} of {n} images that the attacks left alone"
     if only > max(1, 0.01 * n):
+        advice, *button = through(findings)
         return Answer(
-            "fail",
-            text,
-            "An attack that is weaker than chance says nothing: take the gradient through what blocks it.",
-            *PASS_THROUGH,
+            "fail", text, f"An attack that is weaker than chance says nothing. {advice}", *button
         )
     return Answer("warn" if only > 1 else "pass", text[0].upper() + text[1:] + ".")

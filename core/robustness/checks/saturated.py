@@ -7,7 +7,7 @@ from core.robustness.checks import DOUBT, checks
 from core.robustness.findings import Answer, Findings
 
 
-@checks.add("saturated", "Logits do not saturate", number=5, urgency=9)
+@checks.add("saturated", "Logits do not saturate", number=5, urgency=9, gradients=True)
 def saturated(findings: Findings) -> Answer | None:
     """Cross entropy must find about as much as the lead of a wrong class, which has no scale."""
     climbs, flat, zero = findings.climbs, findings.ce_zero, findings.margin_zero

@@ -7,7 +7,7 @@ from core.robustness.checks import checks
 from core.robustness.findings import Answer, Findings
 
 
-@checks.add("starts", "The start does not matter", number=12, urgency=0)
+@checks.add("starts", "The start does not matter", number=12, urgency=0, gradients=True)
 def starts(findings: Findings) -> Answer | None:
     """Attacks from several random starts must find about as much together as one of them alone."""
     climbs = findings.climbs

@@ -7,7 +7,7 @@ from core.robustness.checks import DOUBT, PASS_THROUGH, checks, misled
 from core.robustness.findings import Answer, Findings
 
 
-@checks.add("steps", "More steps, more harm", number=4, urgency=3)
+@checks.add("steps", "More steps, more harm", number=4, urgency=3, gradients=True)
 def steps(findings: Findings) -> Answer | None:
     """More steps must not do less than fewer, and twice as many should find little more."""
     climbs = findings.climbs

@@ -15,7 +15,7 @@ from torch import Tensor
 from core.catalog import knob
 from core.datasets import Dataset
 from core.media import Medium
-from core.models import Encodes, Spells, Traces
+from core.models import Encodes, Spells, Traces, differentiates
 from core.norms import LINF
 from core.robustness.tricks import Shown, TrickConfig, images_of, noisy, rising, row, strip, tricks
 from core.runs import Opened
@@ -32,7 +32,11 @@ class EncoderConfig(TrickConfig):
 
 def _encodes(opened: Opened) -> bool:
     # a path is followed by too many passes for each step of an attack
-    return isinstance(opened.model, Spells | Encodes) and not isinstance(opened.model, Traces)
+    if isinstance(opened.model, Traces):
+        return False
+    if isinstance(opened.model, Spells):
+        return True
+    return isinstance(opened.model, Encodes) and differentiates(opened.model, opened.usual)
 
 
 @tricks.add("encoder", "Attack the encoder", EncoderConfig, fits=_encodes)

@@ -13,7 +13,7 @@ import torch
 from core.catalog import UserError, knob, seed_knob
 from core.datasets import Dataset
 from core.measure import features
-from core.models import Decodes, Traces
+from core.models import Decodes, Traces, differentiates
 from core.robustness import classifiers
 from core.robustness.tricks import ImagesConfig, Shown, row, share, strip, tricks
 from core.runs import Opened
@@ -36,7 +36,9 @@ class LatentConfig(ImagesConfig):
     LatentConfig,
     fits=lambda opened: (
         # a path is followed by too many passes for each step of a search
-        isinstance(opened.model, Decodes) and not isinstance(opened.model, Traces)
+        isinstance(opened.model, Decodes)
+        and not isinstance(opened.model, Traces)
+        and differentiates(opened.model, opened.usual)
     ),
     classifier=True,
 )
@@ -48,6 +50,7 @@ def latent(
     Raises:
         UserError: If the two classifiers agree on none of the model's images.
     """
+    target.allow_gradients()
     second = second_opinion(target, dataset)
     model, classes, where = opened.model, len(target.classes), target.device
     items = dataset.medium.from_model

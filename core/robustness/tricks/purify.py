@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core.catalog import Config, knob
 from core.datasets import Dataset
 from core.ground.writing import percent
-from core.models import Decodes, Encodes, Purifies, Spreads, Traces
+from core.models import Decodes, Encodes, Purifies, Spreads, Traces, differentiates
 from core.norms import LINF
 from core.robustness import attacks
 from core.robustness.tricks import Shown, TrickConfig, images_of, row, share, strip, tricks
@@ -85,7 +85,9 @@ def _purifies(opened: Opened) -> bool:
     model = opened.model
     # an exact encoder would leave everything in, and along a path a search takes too many passes
     return isinstance(model, Purifies | Spreads) or (
-        isinstance(model, Decodes) and not isinstance(model, Encodes | Traces)
+        isinstance(model, Decodes)
+        and not isinstance(model, Encodes | Traces)
+        and differentiates(model, opened.usual)
     )
 
 

@@ -28,6 +28,7 @@ def ask(of: Dataset) -> Question:
     from core.norms import norm_of
     from core.robustness import classifiers
     from core.robustness.attacks import attacks
+    from core.robustness.config import BLIND
 
     choices = {c.id: c for c in classifiers.available(of.name) if there(c.id, of)}
     if not choices:
@@ -54,13 +55,17 @@ def ask(of: Dataset) -> Question:
     with st.expander("Settings"):
         ready = [attacks.get(name) for name in fitting(attacks.names(), of)]
         ready = [entry for entry in ready if not entry.missing]
+        if choices[classifier].answers_only:
+            ready = [entry for entry in ready if not entry.gradient]
+            st.caption("It gives answers only, so only attacks without gradients are offered.")
+        usual = BLIND if choices[classifier].answers_only else robustness.StudyConfig().attacks
         names, norms = [entry.name for entry in ready], of.medium.norms
         if not {*(chosen := st.session_state.get("robust.attacks", []))} <= {*names}:
             st.session_state["robust.attacks"] = [name for name in chosen if name in names]
         picked = st.multiselect(
             "Attacks",
             names,
-            default=str(robustness.StudyConfig().attacks).split(","),
+            default=[name for name in usual.split(",") if name in names],
             key="robust.attacks",
             bind="query-params",
             format_func=lambda name: attacks.get(name).title,
@@ -76,7 +81,7 @@ def ask(of: Dataset) -> Question:
         values = form.flat(
             {"robust.study": robustness.StudyConfig}, link=True, omit={"attacks", "norm"}
         )
-    attacked = ",".join(picked) or robustness.StudyConfig().attacks
+    attacked = ",".join(picked) or usual
     config = shell.capped(
         robustness.StudyConfig.of(
             values["robust.study"] | {"attacks": attacked, "norm": norm}, "study"
@@ -84,7 +89,7 @@ def ask(of: Dataset) -> Question:
     )
     question = Question(of, classifier, config)
     with press:
-        buttons(question)
+        buttons(question, choices[classifier].answers_only)
     if st.button("Bring your own", key="robust.own", icon=":material/upload:", width="stretch"):
         bring.draw(of.name)
     return question
@@ -97,9 +102,10 @@ def fitting(names: Iterable[str], of: Dataset) -> list[str]:
     return [name for name in names if of.medium.item in attacks.get(name).takes]
 
 
-def buttons(question: Question) -> None:
+def buttons(question: Question, answers_only: bool = False) -> None:
     """Offers to screen at once and to confirm as a job, with the time that it takes."""
     from core.robustness.attacks import attacks
+    from core.robustness.config import BLIND
     from core.robustness.verdict import CONFIRMING
 
     if not there(question.classifier, question.dataset):
@@ -127,10 +133,12 @@ def buttons(question: Question) -> None:
             args=("robust.study", {"n": cost.fits}),
             help="Attacks as many images as fit into a minute. Fewer images make the interval wider.",
         )
-    names = fitting(CONFIRMING.split(","), question.dataset)
+    names = fitting((BLIND if answers_only else CONFIRMING).split(","), question.dataset)
     missing = next(filter(None, (attacks.get(name).missing for name in names)), "")
     agreed = "autoattack" in names
     values = {"attack.attacks": ",".join(names)}
+    if answers_only:
+        values["attack.options"] = "square.queries=5000"
     shell.press(
         st,
         "Confirm with AutoAttack" if agreed else "Confirm",

@@ -14,12 +14,13 @@ from pages.parts.robustness.controls import again
 if TYPE_CHECKING:
     from core.robustness import Report
 
-SIGNS = {"pass": "✓", "warn": "!", "fail": "✕", "open": "…"}
+SIGNS = {"pass": "✓", "warn": "!", "fail": "✕", "open": "…", "inapplicable": "–"}
 OUTCOMES = {
     "pass": "passed",
     "warn": "look at it",
     "fail": "failed",
     "open": "not made",
+    "inapplicable": "does not apply",
 }
 
 

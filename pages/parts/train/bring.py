@@ -35,7 +35,7 @@ def offer() -> None:
         icon=":material/upload_file:",
         type="tertiary",
         on_click=lambda: st.session_state.update({_OPEN: True}),
-        help="A folder of diffusers with its weights in safetensors, or a run that was packed on another machine. It "
+        help="A folder of diffusers with its weights in safetensors, an ONNX decoder, or a run packed elsewhere. It "
         "becomes a run like any other.",
     )
     if st.session_state.get(_OPEN):
@@ -127,7 +127,7 @@ def sent() -> list[tuple[str, bytes]]:
         with tab:
             files = st.file_uploader(
                 title,
-                type=None if way == "folder" else ["zip", "safetensors", "json", "txt"],
+                type=None if way == "folder" else ["zip", "safetensors", "json", "txt", "onnx"],
                 accept_multiple_files="directory" if way == "folder" else True,
                 key=_key(way),
                 label_visibility="collapsed",

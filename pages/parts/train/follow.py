@@ -121,14 +121,17 @@ def figures(run: jobs.Job, records: list[dict[str, Any]]) -> None:
     st.markdown(" · ".join(parts))
     if "copying" in last:
         st.markdown(quality(last))
-    if (run.path / "run.json").exists() and (parent := runs.record(run).get("parent")):
+    if not (run.path / "run.json").exists():
+        return
+    record = runs.record(run)
+    if parent := record.get("parent"):
+        from core.measure import card
+
         changed = ", ".join(
             f"{what} from {old} to {new}" for what, (old, new) in parent["changed"].items()
         )
-        st.caption(
-            shell.plain(f"Started from {parent['name']} at step {parent['step']}")
-            + (shell.plain(f", with {changed}.") if changed else ".")
-        )
+        text = f"Started from {card.descent(record)}" + (f", with {changed}." if changed else ".")
+        st.caption(shell.plain(text))
 
 
 def quality(look: dict[str, Any]) -> str:

@@ -167,7 +167,11 @@ def settings(kind: str, chosen: dict[str, str], medium: Medium) -> dict[str, Any
 
     parts = kinds.parts(kind, chosen)
     keys = {key_of(part, chosen): part for part in parts}
-    shown = {key: parts[part] for key, part in keys.items() if part != "dataset"}
+    begins = st.session_state.get(f"{key_of('train', chosen)}.parent")
+    aside = (
+        {"dataset"} if begins else {"dataset", "further"}
+    )  # which layers learn, of what is there
+    shown = {key: parts[part] for key, part in keys.items() if part not in aside}
     own = {"pipeline", "critic", "made_by", "made_images"}  # asked for below, in words of their own
     omit = own | ({"gpus"} if gpus() < 2 else set())
     network, training_loop, further = st.columns(3, gap="medium")

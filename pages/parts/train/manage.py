@@ -6,17 +6,16 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
-from core.kinds.train import trainers
 from core.models import families
 from pages.parts import shell
-from pages.parts.train import bring
+from pages.parts.train import bring, further
 from pages.parts.train.form import go_on_from, take_over
 
 
 def draw(run: jobs.Job) -> None:
     """Offers what can be done with a run."""
     with st.container(horizontal=True):
-        trains = run.kind in trainers()  # not what was brought, or hardened
+        trains = further.again(run)
         if trains:
             st.button(
                 "Use its settings",
@@ -26,7 +25,9 @@ def draw(run: jobs.Job) -> None:
                 args=(run.id,),
                 help="Fills the form with them, to change something and train again.",
             )
-        if trains and runs.checkpoints(run):
+        if runs.checkpoints(run) and runs.generates(run):
+            further.button(run)
+        elif trains and runs.checkpoints(run):
             st.button(
                 "Start from it",
                 icon=":material/fork_right:",
