@@ -2,7 +2,7 @@
 
 A ``UNet2DModel`` of diffusers is trained on digits by that library's own recipe, written as its folder, and brought.
 
-* ``frechet``: our paths against the library's own samplers at equal calls of the network, on the same noise in number
+* ``frechet``: our paths against the library's own samplers at equal calls of the network, in principal components
 * ``inverse``: the squared error of images that are encoded and decoded again
 * ``pack``: 1 000 samples of a run that was packed and opened in another home, bit for bit
 
@@ -105,7 +105,7 @@ def ours(opened: Opened, y: torch.Tensor, sampler: str, steps: int) -> torch.Ten
 @torch.no_grad()
 def frechet(opened: Opened, data: Dataset, n: int) -> list[dict[str, Any]]:
     """Compares Fréchet distances to the test images at equal calls of the network."""
-    extractor = features.quick(data, torch.device("cpu"))
+    extractor = features.components(data, torch.device("cpu"))
     test = data.images(data.splits["test"])
     real = extractor.features(test)
     floor = distances.frechet(

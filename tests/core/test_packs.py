@@ -36,6 +36,12 @@ def changed(packed: bytes, **values: object) -> Package:
     return Package("pack", {**package.files, packs.RECORD: json.dumps(record).encode()})
 
 
+def seen(package: Package) -> brought.Seen:
+    see = brought.origins.get("packed").see
+    assert see is not None
+    return see(package)
+
+
 def brought_back(package: Package, name: str = "again") -> jobs.Job:
     job = jobs.get(brought.keep(name, package, {}, datasets.load("digits")).id)
     assert job.status == "finished", job.message
@@ -63,7 +69,8 @@ def test_a_packed_run_draws_the_same_samples_bit_for_bit_and_is_of_its_family(at
     assert job.kind == "bring" and runs.record(job)["package"]["name"] == "my pack.zip"
     assert runs.record(job)["package"]["seconds"] > 0
     learned, theirs = fitted.of(job), fitted.of(source)
-    assert learned.known and np.array_equal(learned.train, theirs.train)
+    assert learned.known and learned.train is not None and theirs.train is not None
+    assert np.array_equal(learned.train, theirs.train)
     assert np.array_equal(learned.valid, theirs.valid)
     assert fitted.clearance(job, datasets.load("digits")) == fitted.clearance(
         source, datasets.load("digits")
@@ -82,7 +89,8 @@ def test_the_commands_pack_and_bring_with_sampling_and_terms(at_once, tmp_path, 
     assert main(["bring", str(file), "--name", "Mine", "--json"]) == 0
     run = jobs.get(json.loads(capsys.readouterr().out)["id"])
     opened = runs.open_model(run)
-    assert opened.usual.steps == 7 and opened.sampling.knobs()["steps"].default == 7
+    assert opened.usual.record()["steps"] == 7 and opened.sampling is not None
+    assert opened.sampling.knobs()["steps"].default == 7
     assert runs.record(run)["terms"] == {"licence": "MIT", "consent": "not needed"}
     assert main(["pack", "shipped-digits-classifier", "--out", str(file)]) == 2
     assert main(["pack", "Mine", "--out", str(file), "--consent", "perhaps"]) == 2
@@ -108,7 +116,7 @@ def test_a_pack_of_a_later_version_and_a_damaged_one_say_so(packed, tmp_path):
     ):
         package = changed(packed, **values)
         with pytest.raises(UserError, match=text):
-            brought.origins.get("packed").see(package)
+            seen(package)
         with pytest.raises(UserError, match=text):
             brought.keep("x", package, {}, digits)
     (tmp_path / "cut.zip").write_bytes(packed[: len(packed) // 2])
@@ -119,7 +127,7 @@ def test_a_pack_of_a_later_version_and_a_damaged_one_say_so(packed, tmp_path):
     record = whole.json(packs.RECORD) | {"sha256": hashlib.sha256(half).hexdigest()}
     lying = Package("p", {packs.RECORD: json.dumps(record).encode(), packs.MODEL: half})
     with pytest.raises(UserError, match="holds no weights that can be read"):
-        brought.origins.get("packed").see(lying)
+        seen(lying)
 
 
 def test_weights_that_do_not_fit_a_pack_and_another_dataset_fail_with_a_sentence(at_once, packed):
