@@ -14,6 +14,7 @@ from core.robustness import certify, corruptions
 from core.robustness.attacks import Trial
 from core.robustness.config import StudyConfig, images_of
 from core.robustness.extras import AttackConfig
+from core.robustness.probes import QUERIES
 from core.robustness.schedule import CLIMBS, PROBE, STILL, Schedule
 from core.target import Target
 
@@ -74,7 +75,8 @@ def estimate(target: Target, dataset: Dataset, config: StudyConfig, lap: Lap | N
 
     def seconds(images: int) -> float:
         steps = _steps(plan, images, pace.stands)
-        return pace.seconds([*steps, *_probes(min(PROBE, images), pace.stands)])
+        probes = _probes(min(PROBE, images), pace.stands, target.answers_only)
+        return pace.seconds([*steps, *probes])
 
     low, high = 1, most
     while low < high:  # the cost rises with the images, but not in proportion
@@ -120,8 +122,9 @@ def estimate_job(
         images = min(config.certified, cost.n)
         seconds += images * took * (plan.first + plan.draws) / draws
     if others:
-        quick = study.model_copy(update={"attacks": "quick", "options": ""})
         for each in (target, *others):
+            name = "square" if each.answers_only else "quick"
+            quick = study.model_copy(update={"attacks": name, "options": ""})
             plan_of = Schedule.of(quick, each)
             pace = cost.lap if each is target else _lap(each, dataset, quick, plan_of)
             steps = [turn.passes / 2 for turn in plan_of.turns]
@@ -151,10 +154,11 @@ def _lap(target: Target, dataset: Dataset, config: StudyConfig, plan: Schedule) 
 
     def lap(count: int, steps: int) -> tuple[float, float]:
         """Seconds of a step with so many images, and the share of them that stands."""
-        asked, began = {"steps": steps, "loss": "margin"}, time.perf_counter()
-        trial = Trial(
-            "pgd", classifier, x[:count], y[:count], eps, budget.norm, asked, active=False
-        )
+        name, asked = "pgd", {"steps": steps, "loss": "margin"}
+        if classifier.answers_only:  # two passes forward stand for one forward and one backward
+            name, asked = "square", {"queries": 2 * (steps + 1)}
+        began = time.perf_counter()
+        trial = Trial(name, classifier, x[:count], y[:count], eps, budget.norm, asked, active=False)
         for _ in trial:
             pass
         took = (time.perf_counter() - began) / (steps + 1)
@@ -197,7 +201,9 @@ def _steps(plan: Schedule, n: int, stands: float) -> list[tuple[float, float]]:
     return laps
 
 
-def _probes(n: int, stands: float) -> list[tuple[float, float]]:
+def _probes(n: int, stands: float, answers_only: bool) -> list[tuple[float, float]]:
+    if answers_only:  # passes of unchanged images; two searches of a thousand queries
+        return [(25, n), (QUERIES[1], n * stands)]
     climbs = STILL + sum(values.get("steps", 1) for _, _, values, _ in CLIMBS)
     # climbs; passes of unchanged images; attacks without the gradient
     return [(climbs, n * (stands + (1 - stands) * EARLY)), (25, n), (400, n * stands)]

@@ -90,7 +90,7 @@ def same(x: Tensor, again: Tensor, name: str) -> None:
 def _raw(model: Any, name: str, ids: Sequence[int], program: bool) -> None:
     """Looks at what the network itself says, before anything is cut to [0, 1], and at what else that changes."""
     net, where, items = model.net, model.anchor.device, (TRIED, *model.spec.shape)
-    kinds = [None]  # without a class, and of certain ones
+    kinds: list[Tensor | None] = [None]  # without a class, and of certain ones
     if model.classes:
         kinds.append(shares(torch.arange(TRIED, device=where) % model.classes, model.classes))
 

@@ -249,7 +249,7 @@ def _wrapped(
             f"latent_dim of {place} must be a whole number from 1 to {MOST_LATENT:,}, got {width!r:.40}. Set it to the "
             "length of the rows that decode takes."
         )
-    _, wrap = KINDS[kind]
+    wrap: Any = KINDS[kind][1]
     if kind == "decoder" and isinstance(net, HasEncoder):
         wrap = EncoderModel
     return wrap(net, spec, listens), source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -320,3 +321,15 @@ def test_a_decoder_draws_what_its_latents_decode_to(mine):
     x = opened.model.sample([8, 9], y, 7, opened.sampling(temperature=0.5))
     assert torch.allclose(x.flatten(1), 1 / (1 + (-logits).exp()), atol=1e-6)
     assert math.prod(x.shape) == 128
+
+
+def test_the_example_of_the_documentation_comes_in(tmp_path, monkeypatch, setting):
+    text = (Path(__file__).parents[2] / "docs/bring.md").read_text(encoding="utf-8")
+    code = text.partition("`mymodels.py`:\n\n```python\n")[2].partition("```")[0]
+    (tmp_path / "mymodels.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    setting(code="mymodels:make")
+    record = {"name": "decoder", "config": {"place": "mymodels:make"}}
+    opened = brought.generator(record, Package("", {}), digits_spec(), CLASSES)
+    x = opened.model.sample(range(3), None, 0, opened.usual)
+    assert x.shape == (3, 1, 8, 8) and float(x.std()) > 0.01

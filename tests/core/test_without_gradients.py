@@ -157,6 +157,8 @@ def test_what_takes_gradients_is_refused_where_there_are_none(target):
         robustness.begin(target, digits, config)
     with pytest.raises(UserError, match="graph gives answers only, without gradients, and this needs"):  # fmt: skip
         target.climb(x, Climb("ce", y))
+    cost = robustness.estimate(target, digits, StudyConfig.of({"n": 60}, "study"))
+    assert cost.seconds > 0 and target.backward == 0
     seen = one_image.look(target, x[0], 0)
     assert len(seen.said) == len(seen.eps) and seen.smallest["l2"] is None
 

@@ -18,10 +18,11 @@ def chance(findings: Findings) -> Answer | None:
             "pass",
             f"At the largest budget {percent(left)} are left: every image can become any other.",
         )
-    advice, *button = through(findings)
+    advice, button, action = through(findings)
     return Answer(
         "fail",
         f"Even when every value may change completely, {percent(left)} seem to withstand.",
         f"No classifier can: the attack does not see the way. {advice}",
-        *button,
+        button,
+        action,
     )

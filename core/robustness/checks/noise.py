@@ -33,8 +33,12 @@ def noise(findings: Findings) -> Answer | None:
         return None
     text = f"random noise fools {only} of {n} images that the attacks left alone"
     if only > max(1, 0.01 * n):
-        advice, *button = through(findings)
+        advice, button, action = through(findings)
         return Answer(
-            "fail", text, f"An attack that is weaker than chance says nothing. {advice}", *button
+            "fail",
+            text,
+            f"An attack that is weaker than chance says nothing. {advice}",
+            button,
+            action,
         )
     return Answer("warn" if only > 1 else "pass", text[0].upper() + text[1:] + ".")

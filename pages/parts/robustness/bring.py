@@ -156,7 +156,7 @@ def told(package: Package, seen: Seen | Contents) -> None:
             st.caption(f"The checkpoint also holds {others}, which is left out.")
         return
     st.success(
-        f"**{shell.plain(seen.title)}**: {seen.parameters:,} numbers, {seen.megabytes:.1f} MB"
+        f"**{shell.plain(seen.title)}**: {seen.parameters:,} numbers, {seen.megabytes:.2g} MB"
         + (f", {seen.classes} classes" if seen.classes else "")
         + ".",
         icon=":material/check:",
