@@ -29,8 +29,8 @@ def judge(dataset: Dataset, y: np.ndarray, names: tuple[str, ...]) -> torch.nn.M
     """Trains a classifier to name an attribute of real faces."""
     labelled = assemble(dataset.x, y.astype(np.int64), names, dataset.splits)
     torch.manual_seed(0)
-    network = Classifier(ClassifierConfig(), spec_of(labelled))
-    config = TrainConfig(images=40_000, batch=64, watch=False)
+    network = Classifier(ClassifierConfig(width=16), spec_of(labelled))
+    config = TrainConfig(images=12_800, batch=64, watch=False)
     return finished(Trainer(network, labelled, config, torch.device("cpu")), "judge").eval()
 
 

@@ -17,7 +17,7 @@ from core.ground.settings import settings
 from core.models import Renders
 from core.runs import Opened
 
-FAR = 48  # of 255, that two colours of pencils differ at least in one channel
+FAR = 40  # of 255, that two colours of pencils differ at least in one channel
 LOOKED = 200  # second images whose colours are looked at
 
 
@@ -97,10 +97,10 @@ def condition_of(opened: Opened, dataset: Dataset, index: np.ndarray) -> Tensor:
         UserError: As :func:`held_out`.
     """
     model = _able(opened)
-    if model.told and dataset.pair is None:
+    if model.told and (dataset.pair is None or dataset.pair.channels != model.told):
         raise UserError(
-            f"{opened.family} was trained on second images, and {dataset.name} has none. "
-            "Choose the dataset that it was trained on."
+            f"{opened.family} was trained on second images, and {dataset.name} has none that it could be "
+            "told. Choose the dataset that it was trained on."
         )
     where = next(model.parameters()).device
     x = dataset.told(index, where) if model.told else dataset.images(index, where)
@@ -162,7 +162,7 @@ def ground(conditions: np.ndarray) -> str:
     return _hex(_counted(conditions)[0])
 
 
-def inks(conditions: np.ndarray, count: int = 12) -> list[str]:
+def inks(conditions: np.ndarray, count: int = 16) -> list[str]:
     """Finds the colours of the pencils: the most usual ones of conditions that differ from the paper and each other.
 
     Args:

@@ -418,13 +418,27 @@ class Evaluator:
         assert index is not None
         parts = []
         for part in self.doing.each(np.array_split(index, max(1, len(index) // 100))):
-            x = self.dataset.told(part, self.device)
-            if not model.told:
-                x = x[:, : model.spec.channels]
+            x = self._told(part)
             told = model.condition(x)
             made = model.render(told, part.tolist(), None, self.config.seed, self.sampling)
             parts.append(self.dataset.medium.kept(made))
         return ImageSet(self, np.concatenate(parts), 256, self.reference.y)
+
+    def _told(self, index: np.ndarray) -> Batch:
+        """Gives what a model that renders is given of real images, with the second images that it was trained on.
+
+        Raises:
+            UserError: If the dataset has none.
+        """
+        told = self.opened.model.told
+        if not told:
+            return self.dataset.images(index, self.device)
+        if self.dataset.pair is None or self.dataset.pair.channels != told:
+            raise UserError(
+                f"The model was trained on second images, and {self.dataset.name} has none that it could be told. "
+                "Evaluate it on the dataset that it was trained on."
+            )
+        return self.dataset.told(index, self.device)
 
     # --- the model's own view of real images ----------------------------------------------------------------------
 
@@ -437,7 +451,7 @@ class Evaluator:
         of = self.train if part == "train" else self.held_out
         model = self.opened.model
         if isinstance(model, Renders) and model.told and of.index is not None:
-            x = self.dataset.told(of.index[: self.scored], self.device)
+            x = self._told(of.index[: self.scored])
         else:
             x = of.medium.seen(torch.as_tensor(of.x[: self.scored]).to(self.device), of.levels)
         if not self.opened.model.classes or of.y is None:

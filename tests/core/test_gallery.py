@@ -15,9 +15,8 @@ import torch
 from core import datasets, jobs, kinds, measure, runs
 from core.catalog import UserError
 from core.gallery import __main__ as making
-from core.gallery.__main__ import LARGEST_MB, RECIPES, pack
+from core.gallery.__main__ import LARGEST_MB, MODELS, RECIPES, pack
 from core.ground import files
-from core.models import families
 from core.robustness import StudyConfig, classifiers, images_of
 
 THERE = [id for id in RECIPES if (jobs.SHIPPED / id).is_dir()]
@@ -101,7 +100,7 @@ def test_a_shipped_model_makes_images_and_looking_writes_nothing(gallery, id):
     assert print_of(gallery / id) == before
 
 
-@pytest.mark.parametrize("id", [id for id in THERE if RECIPES[id].kind == "train"])
+@pytest.mark.parametrize("id", [id for id in THERE if id in MODELS])
 def test_every_shipped_model_is_measured_and_finds_its_images(gallery, id):
     run = jobs.get(id)
     found = measure.latest(run)
@@ -123,10 +122,7 @@ def test_every_shipped_model_is_measured_and_finds_its_images(gallery, id):
 
 
 def test_the_measures_of_one_dataset_may_be_ranked(gallery):
-    trained = [id for id in THERE if RECIPES[id].kind == "train"]
-    # what is made of given pictures is no match for what is not
-    alike = [id for id in trained if not families.get(RECIPES[id].choice["family"]).renders]
-    found = [measure.latest(id) for id in alike]
+    found = [measure.latest(id) for id in THERE if id in MODELS]
     for dataset in ("digits", "faces"):
         (board,) = measure.boards([one for one in found if one.dataset == dataset])
         assert board.leading is not None

@@ -15,7 +15,7 @@ from pages.parts import shell, show
 from pages.parts.canvas import canvas
 from pages.parts.latent import TURNS, Spot, save
 
-WAYS = {"start": "Begin with one", "empty": "Empty sheet", "upload": "Upload"}
+WAYS = {"start": "Held-out", "empty": "Empty sheet", "upload": "Upload"}
 
 
 def fits(opened: Any) -> bool:
@@ -68,14 +68,15 @@ def begun(spot: Spot, word: str) -> Any:
         return None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         number = st.number_input(
-            f"Held-out {word} (0 to {len(held_out) - 1})",
+            f"Held-out {word}",
             0,
             len(held_out) - 1,
             0,
             key="latent.sketch.start",
             bind="query-params",
-            width=190,
-            help="Its place among the images that the model was not trained on. Draw over it, rub out, change it.",
+            width=165,
+            help=f"Its place among the images that the model was not trained on, 0 to {len(held_out) - 1:,}. Draw over "
+            "it, rub out, change it.",
         )
         st.button(
             "Another",
