@@ -287,6 +287,20 @@ class Spells(Quantizes, Protocol):
 
 
 @runtime_checkable
+class Predicts(Spells, Protocol):
+    """A model that says how probable each code is after those before it."""
+
+    def predict(self, codes: Tensor, y: Tensor | None) -> Tensor:
+        """Gives log-probabilities (N, T, V) of all codes at each place of codes (N, T), given those before the place.
+
+        Args:
+            codes: Of images, row by row.
+            y: Labels (N,), or None for any class.
+        """
+        ...
+
+
+@runtime_checkable
 class Traces(Protocol):
     """A model whose sampling is a path from noise to an image, of many passes; so is its `decode`, if it has one."""
 

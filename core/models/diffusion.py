@@ -47,7 +47,6 @@ TIMES = {"flow": (0.0, 1.0), "denoising": (1.2, 1.2)}
 SIGMA_DATA = 0.5  # [3]
 DROP = 0.1  # share of images whose class the network is not told [4]
 CHURN = 10.0  # noise that the stochastic sampler renews over a whole path, S_churn of [3]
-PARTICLES = 64  # of a fill
 NARROWEST = 0.05  # smallest standard deviation by which particles are weighed, of a range of 2
 CODE = 128  # numbers that tell the network time and class
 
@@ -304,8 +303,10 @@ class Diffusion(nn.Module):
         known, with noise of its level; where no class is told, every class has particles. The preview is RePaint [8].
         """
         known = part(x * 2 - 1)  # (1, …)
-        steps = self._repainted if quick else self._particles
-        path = steps(known, part, ids, y, seed, sampling)
+        if quick:
+            path = self._repainted(known, part, ids, y, seed)
+        else:
+            path = self._particles(known, part, ids, y, seed, sampling.steps)
         while True:
             with torch.no_grad():
                 clean = next(path, None)
@@ -320,28 +321,25 @@ class Diffusion(nn.Module):
         ids: Ids,
         y: Tensor | None,
         seed: int,
-        sampling: DiffusionSampling,
+        steps: int,
     ) -> Iterator[Tensor]:
         """Yields the first particle of each fill, centred, as it is expected after every step; [7], algorithm 2."""
         count, n, device = particles(self.dim), len(ids), known.device
         rows = torch.arange(n, device=device)[:, None]
         fresh = partial(noise, seed, ids, device=device)  # a shape and a stream: (N, *shape)
-        lots = fresh((sampling.steps + 1,), "repair choice", uniform=True)  # (N, steps + 1)
-        guidance = sampling.guidance
+        lots = fresh((steps + 1,), "repair choice", uniform=True)  # (N, steps + 1)
         if y is not None:
             y = y.repeat_interleave(count, 0)  # (N P,)
-        elif (
-            self.classes
-        ):  # each class has its share of the particles, and is told without emphasis
+        elif self.classes:  # each class has its share of the particles
             place = torch.arange(count, device=device) + lots[:, -1:]
             edges = torch.tensor(self.spec.shares, device=device).cumsum(0)[:-1]
-            y, guidance = torch.bucketize(place.flatten() / count, edges), 1.0
-        field = self._field(y, guidance)
+            y = torch.bucketize(place.flatten() / count, edges)
+        field = self._field(y, 1.0)  # unguided, so that fills are as varied as what was learned
         # of each step the first is for what is known on its way from noise, the others for the particles
         draw = fresh((1 + count, *self.shape), "repair start")
         noisy, state = draw.split([1, count], 1)  # (N, 1, …), (N, P, …)
         state = state + each(part, noisy - state)
-        times = torch.linspace(0, 1, sampling.steps + 1).tolist()
+        times = torch.linspace(0, 1, steps + 1).tolist()
         for step, (t, after) in enumerate(itertools.pairwise(times)):
             clean = state + (1 - t) * field(state.flatten(0, 1), t).view_as(state)
             mean, spread = ancestral(state, clean, t, after)
@@ -357,7 +355,7 @@ class Diffusion(nn.Module):
             state = (state + each(part, noisy - state))[rows, kept]
             if y is not None:
                 y = y.view(n, count).gather(1, kept).flatten()
-                field = self._field(y, guidance)
+                field = self._field(y, 1.0)
             yield clean[rows[:, 0], kept[:, 0]]
 
     def _repainted(
@@ -367,11 +365,10 @@ class Diffusion(nn.Module):
         ids: Ids,
         y: Tensor | None,
         seed: int,
-        sampling: DiffusionSampling,
     ) -> Iterator[Tensor]:
         """Yields fills, centred, as they are expected after every step; [8], algorithm 1."""
         steps, turns = repainting(self.dim)
-        field = self._field(y, sampling.guidance)
+        field = self._field(y, 1.0)
         state = noise(seed, ids, self.shape, "repaint start", device=known.device)  # (N, …)
         times = torch.linspace(0, 1, steps + 1).tolist()
         for step, (t, after) in enumerate(itertools.pairwise(times)):
@@ -411,12 +408,12 @@ class Diffusion(nn.Module):
 
 
 def particles(dim: int) -> int:
-    """Chooses how many particles a fill has, so that those of large images stay bounded.
+    """Chooses how many particles a fill has: fewer of large images, whose passes take longer.
 
-    >>> [particles(dim) for dim in (64, 28 * 28, 3 * 32 * 32, 3 * 64 * 64, 3 * 512 * 512)]
-    [64, 64, 64, 21, 8]
+    >>> [particles(dim) for dim in (8 * 8, 28 * 28, 3 * 32 * 32)]
+    [128, 41, 16]
     """
-    return min(PARTICLES, max(8, 2**18 // dim))
+    return min(128, max(16, 2**15 // dim))
 
 
 def repainting(dim: int) -> tuple[int, int]:

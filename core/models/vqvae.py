@@ -345,6 +345,12 @@ class VQVAE(nn.Module):
         y = labels_for(self, ids, y, seed)
         return self.restore(self.write(ids, y, seed, sampling))
 
+    def predict(self, codes: Tensor, y: Tensor | None) -> Tensor:
+        """Gives log-probabilities (N, T, V) of the codes at each place, given those before it (N, T)."""
+        if not self.begun:
+            return self.histogram.log().expand(len(codes), -1, -1)
+        return full(self.prior(self.prior.start(len(codes), y), codes[:, :-1])).log_softmax(-1)
+
     def write(
         self,
         ids: Ids,

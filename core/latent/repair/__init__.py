@@ -9,6 +9,7 @@ beside it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,17 +20,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.catalog import Entry, Registry, UserError
-from core.datasets import Dataset
+from core.datasets import Dataset, pictures, prepare
+from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
-from core.latent.encoding import checked_images
+from core.latent.encoding import candidates, checked_images
 from core.latent.projection import neighbours
 from core.latent.space import Space
+from core.media import Medium
 from core.nets import labels_for
-from core.tensors import Batch
+from core.tensors import Batch, noise
 
 MOST = 64  # fills at once
 TOGETHER = 8  # fills in one batch, always as many: the last digits of a result depend on the size of its batch
 FACTORS = (2, 4)  # by how much a picture can be enlarged
+FINEST = 0.02  # smallest error that a decoder is believed to make in a pixel
 SETTLED = 1e-6  # largest error of a smaller picture when a fill is brought to it
 
 
@@ -141,6 +145,73 @@ def spread(small: Batch, factor: int) -> Batch:
     return small.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 
 
+def holes(shape: Sequence[int], boxes: Sequence[Sequence[int]]) -> Known:
+    """Knows all of a picture (C, H, W) but some boxes.
+
+    Args:
+        shape: Of what the model sees.
+        boxes: Left, top, width and height of each, in pixels from the top left.
+
+    Raises:
+        UserError: If a box reaches out of the picture or is empty, or the model makes no pictures.
+    """
+    if len(shape) != 3:
+        raise UserError(
+            "A hole of x,y,w,h is one in a picture, and this model makes something else. Give a mask instead."
+        )
+    height, width = shape[1:]
+    mask = torch.ones(height, width, dtype=torch.bool)
+    for left, top, wide, high in boxes:
+        if min(left, top) < 0 or min(wide, high) < 1 or left + wide > width or top + high > height:
+            raise UserError(
+                f"A hole must lie in the picture of {width} × {height} pixels, got {left},{top},{wide},{high}. "
+                f"Write x,y,w,h from 0,0,1,1 to 0,0,{width},{height}."
+            )
+        mask[top : top + high, left : left + wide] = False
+    return Known.mask(mask)
+
+
+def painted(content: bytes, shape: Sequence[int]) -> Known:
+    """Reads a mask from a picture file, white where the hole is; it is cut to a square and scaled to the model's size.
+
+    Raises:
+        UserError: If it cannot be read, or the model makes no pictures.
+    """
+    if len(shape) != 3:
+        raise UserError(
+            "A mask from a file is one of a picture, and this model makes something else. Choose another run."
+        )
+    picture = pictures.decode(content, shape[-1], "grey", megapixels=settings().max_megapixels)
+    if isinstance(picture, str):
+        raise UserError(
+            f"The mask {picture}. Use a {pictures.KINDS} file, white where the hole is."
+        )
+    return Known.mask(picture.pixels[0] < 128)
+
+
+def read_smaller(content: bytes, dataset: Dataset, factor: int) -> tuple[Batch, tuple[str, ...]]:
+    """Reads a picture file that is to be enlarged: what the model sees (1, …), and what was done to it, as sentences.
+
+    A file of exactly the smaller size is taken pixel by pixel; another one is prepared as the dataset's pictures were,
+    and only the means of its blocks count.
+
+    Raises:
+        UserError: If it cannot be read, or is too large.
+    """
+    Known.smaller(factor).check(dataset.seen)
+    small = dataset.size // factor
+    kind = "grey" if dataset.channels == 1 else "colour"
+    limit = settings()
+    if len(content) <= limit.upload_mb * 2**20:
+        picture = pictures.decode(content, small, kind, megapixels=limit.max_megapixels)
+        if not isinstance(picture, str) and picture.was == (small, small):
+            x = torch.as_tensor(picture.pixels[None] / np.float32(255), dtype=torch.float32)
+            return spread(x, factor), (*picture.notes, f"Its {small} × {small} pixels were taken.")
+    prepared = prepare(content, dataset)
+    note = f"What is known of it are {small} × {small} means of {factor} × {factor} pixels."
+    return prepared.seen, (*prepared.notes, note)
+
+
 # --- Methods --------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +246,24 @@ class Incomplete:
         if self.label is None:
             return None
         return torch.full((count,), self.label, device=self.space.device)
+
+    @property
+    def numbers(self) -> float:
+        """How many numbers of the item are known."""
+        return self.known.share(self.x.shape[1:]) * self.x[0].numel()
+
+    def off(self, made: Batch) -> Tensor:
+        """Gives the sum of squares by which items (N, …) miss what is known, (N,); differentiable."""
+        return (self.known.part(made) - self.known.part(self.x)).square().flatten(1).sum(1)
+
+    def starts(self, ids: Sequence[int], count: int) -> Tensor:
+        """Chooses those of a fill's own half of the draws that agree best with what is known, (N, count, D + K)."""
+        points, images = candidates(self.space, self.label if self.space.classes else None)
+        parts = (part.float().view(-1, *self.x.shape[1:]) for part in images.split(256))
+        off = torch.cat([self.off(part) for part in parts])  # (M,)
+        halves = noise(self.seed, ids, (len(points),), "repair half", uniform=True).to(off)
+        off = off.expand(len(ids), -1).masked_fill(halves > 0.5, math.inf)  # (N, M)
+        return points[off.topk(min(count, len(points)), largest=False).indices]
 
     def by_batches(self, make: Callable[[list[int]], Made]) -> Made:
         """Makes the fills in batches of :data:`TOGETHER` ids, of which the last may reach beyond what is asked for."""
@@ -351,6 +440,19 @@ def disagreement(images: Batch) -> Tensor:
     """
     spread = images.float().std(0, correction=0)
     return spread.mean(0) if spread.ndim > 1 else spread
+
+
+def sheet(medium: Medium, x: Batch, known: Known, images: Tensor) -> np.ndarray:
+    """Draws what is known of an item, its fills and where they disagree, uint8 (fills + 2, 1 or 3, H, W).
+
+    In the first a hole is grey; in the last white is the largest disagreement.
+    """
+    hole = known.hole(x.shape[1:]).to(x.device)
+    bare = known.part(x) if known.pixels is None else torch.where(hole, 0.5, x)
+    drawn = medium.shown(torch.cat([bare.cpu(), images]))
+    apart = disagreement(images).expand(images.shape[1:])[None]
+    apart = medium.shown(apart / apart.max().clamp_min(1e-6))
+    return np.concatenate([drawn, apart])
 
 
 def nearest(

@@ -7,18 +7,17 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from core.latent.density import density
-from core.latent.encoding import candidates, descent
-from core.latent.repair import Incomplete, Made, repairs
+from core.latent.encoding import descent
+from core.latent.repair import FINEST, Incomplete, Made, repairs
 from core.latent.space import Space
 from core.models import Decodes
-from core.tensors import Batch, noise
+from core.tensors import noise
 
 STARTS = 16  # points that the search for one fill begins with
 STEPS = 15  # of the search: more fit what is known better, and what is not known worse
@@ -26,7 +25,6 @@ ROUNDS = 30  # of Hamiltonian Monte Carlo
 TUNED = 20  # of them that find the length of a step
 LEAPS = 4  # of each round
 ACCEPTED = 0.7  # share of the rounds that are to be accepted
-FINEST = 0.02  # smallest error that a decoder is believed to make in a pixel
 
 
 def fits(space: Space) -> bool:
@@ -47,24 +45,18 @@ def search(item: Incomplete) -> Made:
 
 
 def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
-    space, known, x = item.space, item.known, item.x
-    wanted, prior = known.part(x), density(space)
-
-    def error(made: Batch) -> Tensor:
-        """Gives the sum of squares over what is known, (N,)."""
-        return (known.part(made) - wanted).square().flatten(1).sum(1)
-
-    points = starts(item, ids, STARTS)  # (fills, starts, D + K)
+    space = item.space
+    prior = density(space)
+    points = item.starts(ids, STARTS)  # (fills, starts, D + K)
     yield space.decode(points[:, 0]), 0.0
     # every start is a search of its own, so that none is dropped
-    for now, off in descent(space, points.flatten(0, 1)[:, None], error, STEPS):
+    for now, off in descent(space, points.flatten(0, 1)[:, None], item.off, STEPS):
         item.watch.check()
         points, left = now.view_as(points), off.view(points.shape[:2])  # (fills, starts)
     rows = torch.arange(len(points), device=points.device)
     yield space.decode(points[rows, left.argmin(1)]), 0.3
     # the width of the likelihood: what was not searched for is missed by about twice as much as what was
-    numbers = known.share(x.shape[1:]) * x[0].numel()
-    width = (2 * (left.amin(1) / numbers).sqrt()).clamp_min(FINEST)  # (fills,)
+    width = (2 * (left.amin(1) / item.numbers).sqrt()).clamp_min(FINEST)  # (fills,)
     z = points[..., : space.latent]
     log = prior.log(z.flatten(0, 1)).view_as(left) - left / (2 * width**2)[:, None]
     uniform = noise(item.seed, ids, (points.shape[1],), "repair pick", uniform=True).to(log)
@@ -75,31 +67,15 @@ def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
         return torch.cat([prior.latent(white), shares], 1)
 
     def energy(white: Tensor) -> Tensor:
-        return error(space.smooth(points_of(white))) / (2 * width**2) - prior.log(
+        return item.off(space.smooth(points_of(white))) / (2 * width**2) - prior.log(
             prior.latent(white)
         )
 
-    walk = hamiltonian(energy, prior.white(z), ids, item.seed)
+    walk = hamiltonian(energy, prior.white(z), ids, item.seed, ROUNDS, TUNED)
     for number, (white, _) in enumerate(walk, start=1):
         item.watch.check()
         if number % 5 == 0 or number == ROUNDS:
-            yield space.decode(points_of(white)), 0.3 + 0.7 * number / ROUNDS
-
-
-def starts(item: Incomplete, ids: Sequence[int], count: int) -> Tensor:
-    """Chooses those of a fill's own half of the draws that agree best with what is known, (N, count, D + K)."""
-    space, known, x = item.space, item.known, item.x
-    points, images = candidates(space, item.label if space.classes else None)
-    wanted = known.part(x).flatten(1)
-    off = torch.cat(
-        [
-            (known.part(part.float().view(-1, *x.shape[1:])).flatten(1) - wanted).square().sum(1)
-            for part in images.split(256)
-        ]
-    )
-    halves = noise(item.seed, ids, (len(points),), "repair half", uniform=True)  # (N, M)
-    off = off.expand(len(ids), -1).masked_fill(halves.to(off) > 0.5, math.inf)
-    return points[off.topk(min(count, len(points)), largest=False).indices]
+            yield space.decode(points_of(white)), 1 - 0.7 * (1 - number / ROUNDS)
 
 
 def hamiltonian(
@@ -107,8 +83,8 @@ def hamiltonian(
     start: Tensor,
     ids: Sequence[int],
     seed: int,
-    rounds: int = ROUNDS,
-    tuned: int = TUNED,
+    rounds: int,
+    tuned: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draws from the density ``exp(-energy)`` by Hamiltonian Monte Carlo, one chain for each id (Neal, section 3.2).
 

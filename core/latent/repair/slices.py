@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from core.latent.density import density
-from core.latent.repair import Incomplete, Made, repairs
-from core.latent.repair.search import FINEST, starts
+from core.latent.repair import FINEST, Incomplete, Made, repairs
 from core.models import Decodes
 from core.tensors import noise
 
@@ -38,12 +37,10 @@ def slices(item: Incomplete) -> Made:
 
 
 def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
-    space, known, x = item.space, item.known, item.x
-    wanted, prior = known.part(x), density(space)
-    first = starts(item, ids, 1)[:, 0]  # (fills, D + K)
+    space, prior = item.space, density(item.space)
+    first = item.starts(ids, 1)[:, 0]  # (fills, D + K)
     yield space.decode(first), 0.0
     shares = first[:, space.latent :]
-    numbers = known.share(x.shape[1:]) * x[0].numel()
     width = torch.full((len(first),), math.inf).to(first)
 
     def points_of(white: Tensor) -> Tensor:
@@ -52,7 +49,7 @@ def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
     def off(white: Tensor) -> Tensor:
         """Gives the sum of squares over what is known, (N,)."""
         item.watch.check()
-        return (known.part(space.decode(points_of(white))) - wanted).square().flatten(1).sum(1)
+        return item.off(space.decode(points_of(white)))
 
     def log(white: Tensor, errors: Tensor) -> Tensor:
         # what the draws' own density has beyond that of a normal one belongs to the likelihood
@@ -62,10 +59,10 @@ def _batch(item: Incomplete, ids: Sequence[int]) -> Made:
     white = prior.white(first[:, : space.latent])
     errors = off(white)
     walk = elliptical(off, log, white, errors, ids, item.seed, ROUNDS)
-    width = (2 * (errors / numbers).sqrt()).clamp_min(FINEST)
+    width = (2 * (errors / item.numbers).sqrt()).clamp_min(FINEST)
     for number, (white, errors) in enumerate(walk, start=1):
         if number <= SETTLING:
-            width = torch.minimum(width, (1.5 * (errors / numbers).sqrt()).clamp_min(FINEST))
+            width = torch.minimum(width, (1.5 * (errors / item.numbers).sqrt()).clamp_min(FINEST))
         if number % 10 == 0:
             yield space.decode(points_of(white)), number / ROUNDS
 
