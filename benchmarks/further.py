@@ -171,7 +171,9 @@ def main() -> None:
             f"({math.exp(over.low):.2f} to {math.exp(over.high):.2f}); "
             f"{np.mean(ratios[name]):.2f} × real; copying {np.mean([c.value for c in copied[name]]):.3f} "
             f"(at most {max(c.value for c in copied[name]):.3f}), real pictures "
-            f"{np.mean([c.value for c in true]):.3f} (intervals to {high:.3f})",
+            f"{np.mean([c.value for c in true]):.3f} (intervals to {high:.3f}); "
+            "copying beyond real pictures' interval in "
+            f"{sum(c.value > r.high for c, r in zip(copied[name], true, strict=True))} of {len(true)} seeds",
             f"MNIST {asked.size} px, digit {asked.digit}; {asked.seconds:g} CPU-seconds each, parent "
             f"{asked.before:g} on the other nine; n = {SAMPLES} samples, {len(asked.seeds)} seeds, "
             "95 % interval over seeds",

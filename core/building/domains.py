@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from core.building.optout import without
@@ -64,8 +65,8 @@ def extent_of(dataset: Dataset) -> Extent | None:
     return Extent(float(side), float(row.mean()), float(column.mean()))
 
 
-def fitted_into(x: Images, size: int, ours: Extent | None, theirs: Extent | None) -> Images:
-    """Scales pictures (N, C, H, W) in [0, 1] to a size, their content to that of another frame, on their own ground.
+def fitted_into(x: Images, size: int, ours: Extent | None, theirs: Extent | None) -> Tensor:
+    """Scales pictures (N, C, H, W) in [0, 1] to (N, C, size, size), their content to another's extent, on their ground.
 
     Without both frames the whole picture fills the new one.
     """
@@ -85,20 +86,11 @@ def fitted_into(x: Images, size: int, ours: Extent | None, theirs: Extent | None
     return field
 
 
-def as_domain(dataset: Dataset, like: Dataset, rows: np.ndarray) -> Images:
-    """Brings pictures (n,) of a dataset to the channels, size and frame of another one, (n, C, H, W) in [0, 1]."""
-    ours, theirs = extent_of(dataset), extent_of(like)
-    return torch.cat(
-        [_brought(dataset.images(part), like, ours, theirs) for part in _parts(rows)]
-        or [torch.zeros(0, *like.shape)]
-    )
-
-
 def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [part for part in np.array_split(rows, max(1, len(rows) // 1000)) if len(part)]
 
 
-def _brought(x: Images, like: Dataset, ours: Extent | None, theirs: Extent | None) -> Images:
+def _brought(x: Images, like: Dataset, ours: Extent | None, theirs: Extent | None) -> Tensor:
     if x.shape[1] > like.channels:
         x = luminance(x)
     return fitted_into(x.expand(-1, like.channels, -1, -1), like.size, ours, theirs)

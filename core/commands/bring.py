@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of the people whose pictures a generative model has learned from: unknown, given, not needed, withdrawn",
     )
     for name, help in _flags().items():
-        parser.add_argument(f"--{name}", metavar="VALUE", help=help)
+        parser.add_argument(f"--{name}", dest=f"of.{name}", metavar="VALUE", help=help)
     takes_values(parser, "a parameter, for example transform_input=false")
 
 
@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
             values["weights"] = str(Path(arguments.file).absolute())
         origin = _offered(arguments.code, arguments.file)
     else:
-        values |= {name: v for name in _flags() if (v := getattr(arguments, name)) is not None}
+        values |= {
+            name: v for name in _flags() if (v := getattr(arguments, f"of.{name}")) is not None
+        }
         package = brought.read(arguments.weights)
     name = arguments.name or brought.called(package.name)
     said = {name: getattr(arguments, name) for name in ("licence", "consent")}

@@ -19,6 +19,7 @@ from core.commands import (
     takes_values,
     write,
 )
+from core.datasets import Dataset
 from core.datasets.pictures import KINDS
 from core.ground.writing import many
 
@@ -31,6 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", nargs="?", metavar="PICTURE", help=KINDS)
     parser.add_argument(
         "--test", type=int, metavar="N", help="a test image of the dataset, in place of a picture"
+    )
+    parser.add_argument(
+        "--into",
+        metavar="DATASET:INDEX",
+        help="an image of a dataset, in place of a picture: a fill takes its place in the next version",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -45,6 +51,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--larger", type=int, metavar="2|4", help="enlarge the picture by this factor instead"
     )
+    what.add_argument(
+        "--beyond",
+        metavar="SHARE[,PLACE]",
+        help="go on beyond its edges instead: the picture takes this share of the side, for example 0.6,left",
+    )
     parser.add_argument("--fills", type=int, default=8, help="how many (default 8)")
     parser.add_argument("--label", help="name of its class (default: the model finds out)")
     parser.add_argument("--seed", type=int, default=0, help="of the fills (default 0)")
@@ -56,6 +67,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", help="fills.npz, or sheet.png with the picture, its fills and where they disagree"
     )
+    parser.add_argument(
+        "--take", type=int, default=0, metavar="N", help="the fill that --into takes (default 0)"
+    )
+    parser.add_argument(
+        "--save", metavar="NAME", help="with --into: make the new version at once, and call it so"
+    )
     takes_values(parser, "a sampling parameter, for example steps=50")
 
 
@@ -66,15 +83,26 @@ def run(arguments: argparse.Namespace) -> None:
 
     from core import datasets, latent
     from core.ground import sheets, xmp
-    from core.latent import repair
+    from core.latent import holes, repair
+    from core.quality import decisions
 
     out = out_file(arguments.out, ".png", ".npz") if arguments.out else None
-    if not (arguments.hole or arguments.mask or arguments.larger is not None):
+    if not (arguments.hole or arguments.mask or arguments.beyond or arguments.larger is not None):
         raise UserError(
-            "Nothing says what to fill in. Give --hole x,y,w,h, --mask FILE, or --larger 2."
+            "Nothing says what to fill in. Give --hole x,y,w,h, --mask FILE, --larger 2 or --beyond 0.6."
         )
-    if (arguments.picture is None) == (arguments.test is None):
-        raise UserError("There must be one picture. Name a file, or a test image with --test 0.")
+    if sum(one is not None for one in (arguments.picture, arguments.test, arguments.into)) != 1:
+        raise UserError(
+            "There must be one picture. Name a file, a test image with --test 0, or --into DATASET:INDEX."
+        )
+    if arguments.save is not None and arguments.into is None:
+        raise UserError("--save keeps a version with what --into has changed. Give --into as well.")
+    if arguments.into is not None and (arguments.larger is not None or arguments.beyond):
+        raise UserError("--into fills a part of an image. Give --hole x,y,w,h or --mask FILE.")
+    if not 0 <= arguments.take < arguments.fills:
+        raise UserError(
+            f"--take must be from 0 to {arguments.fills - 1}, one of the fills, got {arguments.take}. Choose another."
+        )
     if not 0 <= arguments.seed < 2**31:
         raise UserError(f"--seed must be from 0 to {2**31 - 1}, got {arguments.seed}. Try 0.")
     job = runs.find(arguments.run_id)
@@ -85,13 +113,18 @@ def run(arguments: argparse.Namespace) -> None:
     shape = space.model.spec.shape
     if arguments.larger is not None:
         known = repair.Known.smaller(arguments.larger)
+    elif arguments.beyond:
+        known = None  # follows from the picture
     elif arguments.mask:
         known = repair.painted(_read(arguments.mask), shape)
     else:
         known = repair.holes(shape, [_box(text) for text in arguments.hole])
     dataset = latent.trained_on(job)
     notes: tuple[str, ...] = ()
-    if arguments.test is not None:
+    target, index = (None, 0) if arguments.into is None else _item(arguments.into)
+    if target is not None:
+        x = target.images([index])
+    elif arguments.test is not None:
         test = dataset.splits["test"]
         if not 0 <= arguments.test < len(test):
             raise UserError(
@@ -103,13 +136,19 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         prepared = datasets.prepare(_read(arguments.picture), dataset)
         x, notes = prepared.seen, prepared.notes
+    if known is None:
+        x, inside = holes.framed(x, *_frame(arguments.beyond))
+        x, known = (
+            (x * (dataset.levels - 1)).round() / (dataset.levels - 1),
+            repair.Known.mask(inside),
+        )
     filled = repair.last(
         repair.fill(
             space, x, known, fills=arguments.fills, label=label, seed=arguments.seed,
             method=arguments.method, watch=Terminal(),
         )
     )  # fmt: skip
-    index, far = repair.nearest(dataset, filled.images, known)
+    near, far = repair.nearest(dataset, filled.images, known)
     apart = repair.disagreement(filled.images)
     hole = known.hole(shape)
     within = float(apart[hole].mean()) if bool(hole.any()) else 0.0
@@ -124,7 +163,7 @@ def run(arguments: argparse.Namespace) -> None:
         "hole": int(hole.sum()),
         "nearest": [
             {"image": int(i), "distance": round(float(d), 5)}
-            for i, d in zip(index, far, strict=True)
+            for i, d in zip(near, far, strict=True)
         ],
         "disagreement": within,
         "missed": [round(float(value), 5) for value in filled.missed],
@@ -154,7 +193,48 @@ def run(arguments: argparse.Namespace) -> None:
         *notes,
         *([f"Wrote {out}"] if out else []),
     ]
+    if target is not None:
+        item = target.medium.kept(filled.images[[arguments.take]], target.levels)[0]
+        how = {"method": filled.method, "fill": arguments.take, "label": label}
+        how["hole"] = holes.boxes(hole.numpy())
+        book = decisions.repair(
+            target, index, item, run=job.id, seed=arguments.seed, how=how, who="command line",
+            seen=decisions.open(target).version,
+        )  # fmt: skip
+        result["decisions"] = book.summary
+        lines += [decisions.told(entry) for entry in book.entries if entry.id in book.new]
+        lines += [book.news] if book.news else []
+        if arguments.save is not None:
+            saved = decisions.apply(target, arguments.save, "command line")
+            result["saved"] = {"name": saved.name, "images": len(saved), "parent": saved.parent}
+            lines.append(f"Saved {saved.name} with {len(saved):,} images.")
     show(arguments, result, lines)
+
+
+def _item(text: str) -> tuple[Dataset, int]:
+    """Opens the dataset of an image, and finds its index in it."""
+    from core import datasets
+    from core.quality import decisions
+
+    name, _, number = text.rpartition(":")
+    if not name or not number.isascii() or not number.isdecimal() or len(number) > 18:
+        raise UserError(
+            f"--into takes the name of a dataset and the number of an image, got {text!r}. For example digits:12."
+        )
+    dataset = datasets.load(name)
+    decisions.known(dataset, [int(number)])
+    return dataset, int(number)
+
+
+def _frame(text: str) -> tuple[float, str]:
+    """Reads how large the picture stands where in its frame."""
+    share, _, place = text.partition(",")
+    try:
+        return float(share), place or "middle"
+    except ValueError:
+        raise UserError(
+            f"--beyond takes a share and, if you like, a place, got {text!r}. For example --beyond 0.6,left."
+        ) from None
 
 
 def _read(name: str) -> bytes:

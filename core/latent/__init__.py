@@ -15,6 +15,7 @@ from core.latent.directions import (
 )
 from core.latent.encoding import bank, difference, encode, find, invert
 from core.latent.films import encoder, gif, mp4, mp4_ready, webp
+from core.latent.mixing import NO_LAYERS, mixable, mixed
 from core.latent.naming import call, id_of, named
 from core.latent.pad_cover import shelve
 from core.latent.paths import WAYS, lerp, path, slerp, spline, walk
@@ -47,8 +48,10 @@ from core.latent.rendering import (
 )
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
+from core.latent.standings import METHODS as TRANSLATIONS
+from core.latent.standings import MeasuredWay, Standings, colours, examples, standings
 from core.latent.together import JOINED, beside, carry, joints
-from core.latent.translate import (
+from core.latent.translation import (
     Aspect,
     Judged,
     Translated,

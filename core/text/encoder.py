@@ -67,15 +67,15 @@ class TextEncoder(nn.Module):
                 ),
             }
         )
-        self.encoder = nn.ModuleDict(
-            {"layers": nn.ModuleList(TextBlock(shape) for _ in range(shape.num_hidden_layers))}
-        )
+        blocks = nn.ModuleList(TextBlock(shape) for _ in range(shape.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layers": blocks})
         self.final_layer_norm = nn.LayerNorm(shape.hidden_size, shape.layer_norm_eps)
 
     def forward(self, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n t w"]:
         """Gives the vectors of the last block."""
         h = self.embeddings["token_embedding"](tokens)  # (N, T) -> (N, T, W)
-        h = h + self.embeddings["position_embedding"].weight[: tokens.shape[1]]
+        places: Any = self.embeddings["position_embedding"].weight
+        h = h + places[: tokens.shape[1]]
         for block in self.encoder["layers"]:  # pyright: ignore[reportGeneralTypeIssues]
             h = block(h)
         return self.final_layer_norm(h)

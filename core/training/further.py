@@ -220,7 +220,7 @@ def _order(model: nn.Module, usual: Config) -> list[nn.Module]:
     generator = torch.Generator().manual_seed(0)
     channels, *rest = twin.spec.shape  # type: ignore[union-attr]
     channels += twin.told if isinstance(twin, Renders) else 0
-    x = torch.rand((4, channels, *rest), generator=generator)
+    x = torch.rand((4, channels, *rest), generator=generator)  # type: ignore[call-overload]
     y = torch.arange(4) % twin.classes if twin.classes else None  # type: ignore[operator]
     with torch.random.fork_rng(devices=[]):
         for start in sorted({group.start for group in twin.groups()}):  # type: ignore[operator]

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import parametrize
 
-from core import datasets, fitted, jobs, kinds, runs, worker
+from core import brought, datasets, fitted, jobs, kinds, runs, worker
 from core.catalog import UserError
 from core.datasets.dataset import digests
 from core.kinds import train as training_work
+from core.measure import card
 from core.models import build, families
 from core.nets import LabelEmbedding
 from core.training import FineTuneConfig, TrainConfig, Trainer, further, spec_of
@@ -184,6 +185,81 @@ def test_classes_are_taken_over_by_name_and_new_ones_begin_as_the_mean(toy):
     )
 
 
+def test_a_network_that_numbers_its_classes_itself_keeps_what_is_no_class():
+    """Rows of one from elsewhere: 0 any image, 1 and 2 its classes in another order, 3 a class of none."""
+
+    class Own(nn.Module):
+        def __init__(self, order: tuple[int, ...], rows: int) -> None:
+            super().__init__()
+            self.order, self.table = order, LabelEmbedding(rows, 2)
+
+    old, new = Own((2, 1), 4), Own((4, 2), 5)
+    got = further.inherited(new, old, ("a", "b"), ("c", "a"))["table.weight"]
+    rows = old.table.weight.detach()
+    assert torch.equal(got[:4], rows)
+    assert torch.equal(got[4], (rows[1] + rows[2]) / 2)
+    origin = brought.origins.get("diffusers")
+    facts = {"net": {"num_class_embeds": 4}, "order": [2, 1], "null": 0}
+    assert origin.further is not None
+    told = origin.further(facts, ("a", "b"), ("c", "a"))
+    assert (told["order"], told["net"], told["null"]) == ([4, 2], {"num_class_embeds": 5}, 0)
+    assert "listens to 4 classes, and the dataset has none" in refused(
+        origin.further, facts, ("a", "b"), ()
+    )
+
+
+def test_a_network_of_diffusers_is_trained_further(here, two, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = diffusers.UNet2DModel(
+            sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(4, 8),
+            down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+            norm_num_groups=2, num_class_embeds=3,
+        )  # fmt: skip
+    net.save_pretrained(tmp_path / "net")
+    diffusers.DDPMScheduler(num_train_timesteps=20).save_pretrained(tmp_path / "net")
+    old, _ = two
+    kept = brought.keep("Elsewhere", brought.read(tmp_path / "net"), {}, old, "diffusers")
+    worker.work(kept.path)
+    parent = jobs.get(kept.id)
+    assert parent.status == "finished", parent.message
+    choice, values = training_work.continued(parent, "new")
+    assert choice == {"dataset": "new", "family": "diffusers"}
+    asked = {"train.images": 60, "train.batch": 20, "further.layers": "lora", "further.rank": 1}
+    child = kinds.submit("train", choice, values | asked)
+    worker.work(child.path)
+    child = jobs.get(child.id)
+    assert child.status == "finished", child.message
+    opened = runs.open_model(child)
+    assert (opened.family, opened.classes) == ("diffusers", ("class 1", "another"))
+    assert opened.model.sample(range(2), torch.tensor([0, 1]), 0, opened.usual).isfinite().all()
+    before, after = weights(parent, 0), weights(child)
+    # the rows that it had and the one that is new; whatever is no weight of a layer stays as it was
+    assert (
+        len(before["net.class_embedding.weight"]),
+        len(after["net.class_embedding.weight"]),
+    ) == (3, 4)
+    assert not torch.equal(before["net.conv_in.weight"], after["net.conv_in.weight"])
+    assert torch.equal(before["net.conv_in.bias"], after["net.conv_in.bias"])
+    assert fitted.of(child).unknown == "it was brought from outside"
+
+
+def test_what_is_no_network_of_ours_is_not_trained_and_says_so(here, two, monkeypatch):
+    parent = trained(here, "old", **{"train.images": 20})
+    record = runs.record(parent)
+    told = record | {"brought": {"name": "decoder", "config": {}}}
+    monkeypatch.setattr(runs, "record", lambda run: told)
+    assert training_work.lacking(parent) == (
+        f"{parent.name} was brought from elsewhere (A decoder by code), and such a model is not trained here. "
+        "Explore it as it is, or train a run of your own."
+    )
+    choice = {"dataset": "new", "family": "diffusers"}
+    assert "Nothing of the kind diffusers is trained from nothing here." in refused(
+        kinds.submit, "train", choice, {}
+    )
+
+
 # --- As a job ---------------------------------------------------------------------------------------
 
 
@@ -207,6 +283,10 @@ def test_a_run_goes_on_with_other_images_and_says_so(here, two):
     opened = runs.open_model(child)
     assert (opened.family, opened.classes) == ("diffusion", ("class 1", "another"))
     assert weights(child).keys() == weights(parent).keys()
+    assert card.of(child).fact("Started from").text == (
+        f"old-diffusion at step {step}, which had learned from old; learned anew: a low-rank change of every layer "
+        "(LoRA), rank 2; new classes: another"
+    )
     # its pictures may carry what its parent has seen
     seen = fitted.of(child)
     for dataset in (old, new):

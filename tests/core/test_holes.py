@@ -187,3 +187,60 @@ def test_what_a_model_made_whole_stays_synthetic(whole):
     assert (columns["origin"][39], columns["run"][39]) == ("synthetic", "some-run")
     before = json.loads(columns["parameters"][39])["before"]
     assert before == {"origin": "synthetic", "run": "older", "seed": 3}
+
+
+# --- The step of an augmentation ----------------------------------------------------------------
+
+
+def test_a_hole_is_filled_anew_by_id_and_the_rest_stays(trained, monkeypatch):
+    from core.augment import Chain, Pipeline, Step, runs_for
+    from core.latent.repair import search
+
+    for name, value in (("STEPS", 3), ("ROUNDS", 2), ("TUNED", 1)):
+        monkeypatch.setattr(search, name, value)
+    digits = datasets.load("digits")
+    x, y = digits.images(np.arange(2)), torch.tensor(digits.y[:2])
+    config = {"run": trained.runs["vae"], "share": 0.4}
+    chain = Chain(Pipeline((Step.of("repair", config, 1.0),)))
+    whole = chain(x, 1, range(2), y)
+    assert torch.equal(chain(x[1:], 1, [1], y[1:]), whole[1:])
+    changed = (whole != x).flatten(1).float().mean(1)
+    assert bool((changed > 0).all())
+    assert bool((changed <= 0.5).all())  # boxes of at most 0.4, to whole pixels
+    assert not torch.equal(chain(x, 2, range(2), y), whole)
+    assert chain.pipeline.slow
+    still = Chain(Pipeline((Step.of("repair", config | {"share": 0.0}, 1.0),)))
+    assert torch.equal(still(x, 1, range(2), y), x)
+    assert {trained.runs["vae"], trained.runs["gan"]} <= {
+        run.id for run in runs_for("repair", digits)
+    }
+
+
+def test_by_command_a_fill_takes_the_place_of_an_image(trained, monkeypatch, capsys):
+    from core.__main__ import main
+    from core.latent.repair import search
+
+    for name, value in (("STEPS", 3), ("ROUNDS", 2), ("TUNED", 1)):
+        monkeypatch.setattr(search, name, value)
+    base = ["repair", trained.runs["vae"], "--fills", "2", "--json"]
+    into = ["--into", "digits:3", "--hole", "2,2,3,4", "--take", "1", "--save", "mended"]
+    assert main([*base, *into]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["decisions"]["repaired"] == 1
+    version, digits = datasets.load("mended"), datasets.load("digits")
+    hidden = np.zeros((8, 8), bool)
+    hidden[2:6, 2:5] = True
+    assert (version.x[3][:, ~hidden] == digits.x[3][:, ~hidden]).all()
+    assert json.loads(str(version.attributes["parameters"][3]))["steps"][0]["fill"] == 1
+    assert main([*base, "--test", "0", "--beyond", "0.5,left"]) == 0
+    assert json.loads(capsys.readouterr().out)["hole"] == 48
+    for wrong, words in (
+        (["--into", "digits"], "name of a dataset and the number of an image, got 'digits'"),
+        (["--into", "digits:1797"], "There is no image 1797"),
+        (["--into", "digits:3", "--take", "2"], "--take must be from 0 to 1"),
+        (["--test", "0", "--save", "x"], "--save keeps a version with what --into has changed"),
+    ):
+        assert main([*base, "--hole", "1,1,2,2", *wrong]) == 2
+        assert words in capsys.readouterr().err
+    assert main([*base, "--test", "0", "--beyond", "half"]) == 2
+    assert "--beyond takes a share" in capsys.readouterr().err

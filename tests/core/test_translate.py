@@ -13,7 +13,7 @@ from core import datasets, latent
 from core.catalog import Config, UserError
 from core.datasets import faces
 from core.latent.space import Space
-from core.latent.translate import DEPTH, differing, way
+from core.latent.translation import DEPTH, differing, way
 from core.measure.features.reading import Reader, ReaderNet
 from core.models import Carries, Encodes, Spec
 from core.tensors import noise
@@ -50,7 +50,7 @@ class Normals(nn.Module):
 
     def __init__(self, spec: Spec, means: Tensor, spread: float) -> None:
         super().__init__()
-        self.spec, self.s = spec, spread
+        self.spec, self.s, self.bent = spec, spread, False
         self.means = nn.Parameter(means, requires_grad=False)
 
     def velocity(
@@ -59,7 +59,8 @@ class Normals(nn.Module):
         assert y is not None
         mean, t = self.means[y], t.view(-1, 1, 1, 1)
         a = (t * self.s**2 - (1 - t)) / (t**2 * self.s**2 + (1 - t) ** 2)
-        return mean + a * (x - t * mean)
+        field = mean + a * (x - t * mean)
+        return field + torch.sin(4 * x) if self.bent else field  # so that the noise matters
 
     def latent(self, ids: Any, seed: int, sampling: Config) -> Tensor:
         return noise(seed, ids, (self.means[0].numel(),), "latent")
@@ -76,7 +77,7 @@ class Normals(nn.Module):
 class Steps(Config):
     """So many steps."""
 
-    steps: int = 200
+    steps: int = 100
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_a_drift_between_two_normal_classes_ends_where_its_equation_is_solved_by
         start * 0.3 / ((start * 0.3) ** 2 + (1 - start) ** 2) ** 0.5
     )  # of the way, missed at first
     assert done.method == "drift" and done.points is None
-    assert torch.allclose(done.images - x, torch.tensor(0.3 / 2 * (1 - gone)), atol=2e-3)
+    assert torch.allclose(done.images - x, torch.tensor(0.3 / 2 * (1 - gone)), atol=3e-3)
     little = latent.translate(space, two, x, "class 0", "class 1", masked=False, strength=0.2)
     assert float((little.images - x).mean()) < float((done.images - x).mean()) / 2
 
@@ -148,18 +149,18 @@ def test_a_drift_leaves_alone_what_both_classes_have_in_common(toy: Any) -> None
     assert not torch.equal(done.images, x)
 
 
-def test_a_picture_becomes_the_same_whatever_is_beside_it(gallery: Any) -> None:
-    from core import jobs, runs
-
-    run = jobs.get("shipped-digits-diffusion")
-    space, digits = latent.open_space(runs.open_model(run)), datasets.load("digits")
-    rows = digits.splits["test"][:3]
-    x = digits.images(rows)
-    all_ = latent.translate(space, digits, x, "3", "8", ids=rows.tolist())
-    last = latent.translate(space, digits, x[2:], "3", "8", ids=rows[2:].tolist())
-    other = latent.translate(space, digits, x[2:], "3", "8", ids=rows[2:].tolist(), seed=1)
-    assert torch.allclose(all_.images[2:], last.images, atol=1e-5)
-    assert not torch.allclose(last.images, other.images, atol=1e-3)
+def test_a_picture_becomes_the_same_whatever_is_beside_it(toy: Any) -> None:
+    two = toy(60, size=8, classes=2)
+    means = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    model = Normals(Spec("image", two.shape, 256, (0.5, 0.5)), means, spread=0.3)
+    model.bent = True
+    space = spaced(model, "beside", Steps(steps=5))
+    x, ids = two.images(two.splits["test"][:3]), [7, 8, 9]
+    together = latent.translate(space, two, x, "class 0", "class 1", ids=ids)
+    alone = latent.translate(space, two, x[2:], "class 0", "class 1", ids=[9])
+    other = latent.translate(space, two, x[2:], "class 0", "class 1", ids=[9], seed=1)
+    assert torch.allclose(together.images[2:], alone.images, atol=1e-6)
+    assert not torch.allclose(alone.images, other.images, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -254,3 +255,160 @@ def test_colours_are_transported_to_the_distribution_of_the_others() -> None:
     a, b = (x.movedim(1, -1).reshape(-1, 3) for x in (moved, theirs))
     assert torch.allclose(a.mean(0), b.mean(0), atol=0.01)
     assert torch.allclose(torch.cov(a.T), torch.cov(b.T), atol=0.003)
+
+
+def test_a_sample_takes_the_channels_of_another_and_of_itself_nothing(gallery: Any) -> None:
+    from core import jobs, runs
+
+    space = latent.open_space(runs.open_model(jobs.get("shipped-faces-gan")))
+    points = space.draw([0, 1], [0, 1] if space.classes else None, 0)
+    same = latent.mixed(space, points, points)
+    assert torch.allclose(same, space.decode(points).clamp(0, 1), atol=1e-4)
+    both = latent.mixed(space, points[:1], points[1:])
+    shape, look, made = (x.mean((2, 3))[0] for x in (same[:1], same[1:], both))  # colours
+    assert (made - look).norm() < (made - shape).norm()
+    with pytest.raises(UserError, match="first layer must be from 0"):
+        latent.mixed(space, points, points, 9)
+    flat = latent.open_space(runs.open_model(jobs.get("shipped-digits-flow")))
+    assert not latent.mixable(flat)
+    with pytest.raises(UserError, match="no convolutional layers"):
+        latent.mixed(flat, points, points)
+
+
+# --- Between two sets -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inks() -> tuple[Any, Any]:
+    """Squares of ink that fill pictures of 8 px, and others in the middle of 16 px, in two classes each."""
+    sets = []
+    for size, ink, count in ((8, 8, 60), (16, 10, 400)):
+        rng = np.random.default_rng(size)
+        x = np.zeros((count, 1, size, size), np.uint8)
+        edge = (size - ink) // 2
+        x[:, :, edge : size - edge, edge : size - edge] = rng.integers(
+            120, 255, (count, 1, ink, ink)
+        )
+        x[:, :, [0, -1]] = x[:, :, :, [0, -1]] = 0
+        middle = slice(size // 2 - 1, size // 2 + 1)
+        x[:, :, 0, middle] = x[:, :, -1, middle] = x[:, :, middle, 0] = x[:, :, middle, -1] = (
+            200 if size == 8 else 0
+        )
+        splits = {
+            "train": np.arange(count // 2),
+            "valid": np.arange(count // 2, 3 * count // 4),
+            "test": np.arange(3 * count // 4, count),
+        }
+        sets.append(
+            datasets.assemble(
+                x, (np.arange(count) % 2).astype(np.int64), ("a", f"b{size}"), splits,
+                name=f"ink-{size}", terms={"licence": f"L{size}", "consent": "not needed"},
+            )
+        )  # fmt: skip
+    return sets[0], sets[1]
+
+
+def test_two_sets_join_in_one_frame_with_their_splits_contents_and_licences(inks: Any) -> None:
+    from core.building import domains
+
+    small, large = inks
+    both = domains.joined(small, large)
+    assert both.classes == ("ink-8", "ink-16") and both.shape == large.shape
+    sides = [domains.extent_of(each).side for each in (large, both)]
+    lying = both.x[both.y == 0].max((0, 1)) > 80  # the small ones became as large as the large
+    rows = np.flatnonzero(lying.any(1))
+    assert abs((rows[-1] + 1 - rows[0]) / 16 - sides[0]) <= 1 / 16 + 1e-6
+    assert both.counts()["ink-8"] == {"train": 30, "valid": 15, "test": 15}
+    assert both.counts()["ink-16"] == {"train": 120, "valid": 60, "test": 60}  # four for each
+    assert both.imported("domains") and both.terms["licence"] == "L8 and L16"
+    assert both.attributes is not None
+    assert set(both.attributes["licence"][both.y == 1]) == {"L16"}
+    aspect = latent.aspects(both)["content"]
+    assert aspect.terms == ("content=a", "content=b8", "content=b16")
+    met = aspect.met(datasets.columns(both).values)
+    assert set(met[both.y == 0]) == {0, 1} and set(met[both.y == 1]) == {0, 2}
+    kept = datasets.save("inks", both)
+    assert kept.fingerprint == both.fingerprint and kept.imported("domains")
+
+
+def test_sets_that_cannot_be_joined_are_refused(inks: Any) -> None:
+    from core.building import domains
+
+    with pytest.raises(UserError, match="hold the same items"):
+        domains.joined(inks[0], inks[0])
+    with pytest.raises(UserError, match="two different names, got 'x', 'x'"):
+        domains.joined(*inks, names=("x", "x"))
+
+
+def test_the_model_is_taken_only_where_it_beats_colours(inks: Any, home: Any) -> None:
+    from core.building import domains
+
+    class Whole(Sure):
+        def read(self, x: Tensor) -> Tensor:
+            bright = x.flatten(1).mean(1) > 0.3
+            first = torch.stack([~bright, bright], 1).float()
+            return torch.cat([first, torch.eye(3)[[0] * len(x)]], 1)
+
+        def features(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, 100:104].double()
+
+    both = domains.joined(*inks)
+    table = datasets.columns(both)
+    net, none = ReaderNet(1, 16, 5), torch.zeros(5)
+    reading = Whole(table.names, table.binary, table.labels, net, none, none, np.ones(5), 9)
+    means = torch.stack([torch.full((1, 16, 16), -0.5), torch.full((1, 16, 16), 0.9)])
+    good = spaced(
+        Normals(Spec("image", both.shape, 256, (0.5, 0.5)), means, 0.3), "good", Steps(steps=5)
+    )
+    found = latent.standings(good, both, *both.classes, reading, count=12, masked=False)
+    assert [way.method for way in found.ways] == ["model", "colours", "nothing"]
+    model, colours, _ = found.ways
+    assert model.reached.value == 1 and model.kept is not None and model.kept.value == 0.5
+    assert colours.both.value <= model.both.value
+    assert found.best == ("model" if found.better.low > 0 else "colours")
+    same = spaced(
+        Normals(Spec("image", both.shape, 256, (0.5, 0.5)), means[[0, 0]], 0.3),
+        "same",
+        Steps(steps=5),
+    )
+    poor = latent.standings(same, both, *both.classes, reading, count=12, masked=False)
+    assert poor.best == "colours" and "does not beat what costs nothing" in poor.sentence
+    again = latent.standings(good, both, *both.classes, reading, count=12, masked=False)
+    assert again == found  # read from what was kept
+
+
+def test_the_command_translates_items_and_joins_sets(
+    trained: Any, capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    from core.__main__ import main
+    from core.measure.features import reading
+
+    monkeypatch.setattr(reading, "IMAGES", 256)
+    out = tmp_path / "made.npz"
+    run = trained.runs["vae"]
+    words = [
+        "translate",
+        run,
+        "--split",
+        "test",
+        "-n",
+        "5",
+        "--from",
+        "3",
+        "--to",
+        "8",
+        "--out",
+        str(out),
+    ]
+    assert main([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["n"] == 5 and said["method"] == "difference" and 0 <= said["reached"] <= 1
+    with np.load(out) as file:
+        assert file["x"].shape == file["before"].shape == (5, 1, 8, 8)
+    assert main(["translate", run, "--from", "3", "--to", "8"]) == 2
+    assert "There is nothing to translate" in capsys.readouterr().err
+    assert main(["translate", "--domains", "digits", "plain", "--name", "both", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["domains"] == ["digits", "plain"]
+    assert datasets.load("both").classes == ("digits", "plain")

@@ -11,6 +11,7 @@ from core.catalog import UserError
 from core.latent import repair
 from core.latent.directions import differences, jacobian, local, principal
 from core.latent.evolution import minimise
+from core.latent.repair import slices
 from core.latent.repair.slices import elliptical
 from core.models import Spec
 from core.robustness import attacks, hardening, one_image
@@ -93,7 +94,9 @@ def test_an_image_is_found_and_directions_are_measured_without_derivatives(opene
     assert "latent" not in [trick.name for trick in tricks if trick.fits(opened)]
 
 
-def test_holes_are_filled_without_derivatives_and_what_is_known_stays(opened):
+def test_holes_are_filled_without_derivatives_and_what_is_known_stays(opened, monkeypatch):
+    monkeypatch.setattr(slices, "ROUNDS", 40)
+    monkeypatch.setattr(slices, "SETTLING", 30)
     space = latent.open_space(opened)
     x = space.decode(torch.tensor([[0.5, -1.0, 0.3, 0.8]]))
     mask = torch.ones(8, 8, dtype=torch.bool)
@@ -131,7 +134,7 @@ def target(gallery):
 
 
 def test_what_gives_answers_only_is_attacked_without_gradients_and_the_verdict_says_so(target):
-    config = StudyConfig.of({"n": 60, "eps": "0.1", "options": "square.queries=60"}, "study")
+    config = StudyConfig.of({"n": 50, "eps": "0.6", "options": "square.queries=60"}, "study")
     *_, report = robustness.begin(target, datasets.load("digits"), config)
     assert [each.name for each in report.attacks] == ["noise", "square", "surrogate"]
     assert sum(each.backward for each in report.attacks) == 0 and target.backward == 0
@@ -157,7 +160,7 @@ def test_what_takes_gradients_is_refused_where_there_are_none(target):
         robustness.begin(target, digits, config)
     with pytest.raises(UserError, match="graph gives answers only, without gradients, and this needs"):  # fmt: skip
         target.climb(x, Climb("ce", y))
-    cost = robustness.estimate(target, digits, StudyConfig.of({"n": 60}, "study"))
+    cost = robustness.estimate(target, digits, StudyConfig.of({"n": 8}, "study"))
     assert cost.seconds > 0 and target.backward == 0
     seen = one_image.look(target, x[0], 0)
     assert len(seen.said) == len(seen.eps) and seen.smallest["l2"] is None

@@ -117,6 +117,13 @@ class Reader:
             parts.append(torch.where(binary, torch.sigmoid(raw), raw * self.std + self.mean))
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def features(self, x: Images) -> Tensor:
+        """Gives what the reader goes by, of images in [0, 1], (N, 128)."""
+        return torch.cat(
+            [self.net.body(part.to(self.mean.device) * 2 - 1) for part in x.split(500)]
+        )
+
 
 def readable(dataset: Dataset) -> bool:
     """Says whether there is anything to read: labels or attributes, off what looks like an image to a model."""

@@ -143,8 +143,9 @@ def unpacked(answer: dict[str, Any], size: tuple[int, ...]) -> np.ndarray | None
     """Reads the mask that a browser tells of a picture of a size (H, W); None of anything else."""
     text, count = answer.get("bits"), size[0] * size[1]
     length = -(-count // 8)
-    fits = answer.get("pixels") == list(size) and isinstance(text, str)
-    if not fits or len(text) != -(-length // 3) * 4:
+    if answer.get("pixels") != list(size) or not isinstance(text, str):
+        return None
+    if len(text) != -(-length // 3) * 4:
         return None
     try:
         content = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)

@@ -11,7 +11,7 @@ import streamlit as st
 from core import datasets
 from core.ground import tables
 from pages.parts import shell, show
-from pages.parts.data import load, mending, relabelling
+from pages.parts.data import domains, load, mending, relabelling
 
 
 def draw(dataset: Any) -> None:
@@ -25,6 +25,7 @@ def draw(dataset: Any) -> None:
     with right:
         st.markdown("**Add images**")
         shell.go("build", "Mix in augmented, synthetic and adversarial ones", build__view="mix")
+        domains.draw(dataset)
         terms(dataset)
         shell.go("build", "Take it away, with a check of every file", build__view="take")
 

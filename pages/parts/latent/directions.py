@@ -147,7 +147,6 @@ def known(spot: Spot) -> list[Any]:
     """Finds the directions of chosen labels and attributes; training the reader of images waits for a button."""
     from core.datasets import columns
     from core.latent import MOST
-    from core.measure import features
 
     names = columns(spot.dataset).names
     chosen = st.multiselect(
@@ -161,25 +160,35 @@ def known(spot: Spot) -> list[Any]:
     if not chosen:
         st.caption("Choose what the directions should change.")
         return []
-    if not features.reader_ready(spot.dataset):
-        st.button(
-            "Learn to read them off images",
-            key="latent.reader",
-            icon=":material/school:",
-            on_click=lambda: st.session_state.update({"latent.reading": True}),
-            help="A small network is trained once on the labels and attributes of the dataset; about half a minute.",
-        )
-        if not st.session_state.pop("latent.reading", False):
-            st.caption(
-                "A small network reads off the images what a direction changes. It has to be trained first."
-            )
-            return []
-        bar = show.Bar("Learning to read labels and attributes")
-        features.reader(spot.dataset, bar)
-        bar.close()
+    if reader_of(spot) is None:
+        return []
     arithmetic(spot)
     with st.spinner("Looking for directions", show_time=True):
         return regressed(spot, tuple(chosen))
+
+
+def reader_of(spot: Spot) -> Any | None:
+    """Opens the reader of labels and attributes; the first time it waits for a button, and is None until then."""
+    from core.measure import features
+
+    if features.reader_ready(spot.dataset):
+        return features.reader(spot.dataset)
+    st.button(
+        "Learn to read them off images",
+        key="latent.reader",
+        icon=":material/school:",
+        on_click=lambda: st.session_state.update({"latent.reading": True}),
+        help="A small network is trained once on the labels and attributes of the dataset; about half a minute.",
+    )
+    if not st.session_state.pop("latent.reading", False):
+        st.caption(
+            "A small network reads off the images what a direction changes. It has to be trained first."
+        )
+        return None
+    bar = show.Bar("Learning to read labels and attributes")
+    reading = features.reader(spot.dataset, bar)
+    bar.close()
+    return reading
 
 
 def arithmetic(spot: Spot) -> None:

@@ -66,7 +66,7 @@ def fills(medium: Medium, steps: Iterator[Any], titles: dict[str, str]) -> Any:
         if step.done < 1 and time.monotonic() - shown > SHOWN:
             x, shown = medium.shown(step.images), time.monotonic()
             scale = max(1, 72 // x.shape[-1])
-            name = shell.plain(titles.get(step.method, step.method))
+            name = shell.plain(str(titles.get(step.method, step.method)))
             slot.image(
                 data_url(sheets.png(x, 4, scale=scale, gap=2)),
                 caption=f"Preview: {name}, {percent(step.done, 0)} done",

@@ -84,8 +84,7 @@ def ask(spot: Spot, taken: picture.Taken, methods: list[Any]) -> Asked | None:
     from core.latent import holes, repair
 
     prepared = taken.prepared()
-    for note in prepared.notes:
-        st.caption(shell.plain(note))
+    notes = prepared.notes
     way = shell.view("What is not known", "latent.repair.what", WAYS, label_visibility="collapsed")
     x, said = prepared.seen, dict[str, Any]()
     if way == "hole":
@@ -114,7 +113,11 @@ def ask(spot: Spot, taken: picture.Taken, methods: list[Any]) -> Asked | None:
             help="The picture is made smaller by this, and then larger again by the model.",
         )
         factor = factor if factor in factors else factors[0]
+        if isinstance(taken.content, bytes):  # a small picture counts pixel by pixel
+            x, notes = repair.read_smaller(taken.content, taken.dataset, factor)
         known, said = repair.Known.smaller(factor), {"larger": factor}
+    for note in notes:
+        st.caption(shell.plain(note))
     return settled(spot, taken, x, known, said, methods)
 
 
@@ -147,9 +150,10 @@ def settled(
             help="How many ways to fill it in. Fill number 3 of a seed stays the same, however many are made.",
         )
         seed = form.seed("latent.repair.seed", "fills", width=120)
+        names = [entry.name for entry in methods]
         method = st.selectbox(
             "Method",
-            [entry.name for entry in methods],
+            names,
             key="latent.repair.method",
             bind="query-params",
             format_func={entry.name: entry.title for entry in methods}.__getitem__,
@@ -157,6 +161,7 @@ def settled(
             help="The first fits this model best. "
             + " ".join(f"{entry.title}: {entry.caption}" for entry in methods),
         )
+    method = method or names[0]
     said |= {"of": taken.name, "fills": count, "fill_seed": seed, "method": method}
     said |= {"fill_label": label}
     identity = (
@@ -402,7 +407,7 @@ def summary(spot: Spot, asked: Asked, done: dict[str, Any], titles: dict[str, st
     if asked.known.pixels is None:
         kept = f"Made smaller again, the fills are the small picture to {done['off']:.1g}"
     st.caption(
-        f"{shell.plain(titles.get(done['method'], done['method']).capitalize())}, {duration(done['seconds'])}. "
+        f"{shell.plain(str(titles.get(done['method'], done['method'])).capitalize())}, {duration(done['seconds'])}. "
         f"{kept}; the model's own images missed them by {done['missed']:.3f} (root mean square of a range of 1), "
         f"before they were put back. In the hole the fills differ by {apart.mean():.3f} on average, and by up to "
         f"{apart.max():.3f}. They are nearest to training images at {float(np.mean(done['far'])):.3f}. "
@@ -412,6 +417,8 @@ def summary(spot: Spot, asked: Asked, done: dict[str, Any], titles: dict[str, st
 
 def actions(spot: Spot, asked: Asked, done: dict[str, Any], chosen: int) -> None:
     """Offers the fills as files, and the chosen one for the pad."""
+    from core.latent import repair
+
     images, medium = done["images"], spot.opened.medium
     name = f"{spot.checkpoint.run}-repair"
     metadata = spot.metadata() | asked.said | {"seconds": round(done["seconds"], 3)}
@@ -426,13 +433,14 @@ def actions(spot: Spot, asked: Asked, done: dict[str, Any], chosen: int) -> None
         save(
             "Sheet",
             lambda: sheets.png(
-                medium.shown(images),
-                min(8, len(images)),
+                repair.sheet(medium, asked.x, asked.known, images),
+                min(10, len(images) + 2),
                 metadata,
                 mark=xmp.partly_by(spot.checkpoint.run),
             ),
             f"{name}.png",
             key="latent.repair.save.png",
+            help="PNG: what is known, the fills, and where they disagree; with its settings inside.",
         )
         save(
             "Numbers",

@@ -19,6 +19,7 @@ from pages.parts.latent import (
     samples,
     side_by_side,
     sketch,
+    translate,
 )
 
 
@@ -48,6 +49,7 @@ TOOLS = {
     "map": Tool("Map", atlas.draw),
     "picture": Tool("Your image", picture.draw),
     "repair": Tool("Repair", repair.draw, follows=True),
+    "translate": Tool("Translate", translate.draw, follows=True),
     "making": Tool("How it is made", how_made.draw, follows=True),
     "film": Tool("Film", film.draw),
     "sketch": Tool("From a sketch", sketch.draw, spacious=False, fits=sketch.fits),

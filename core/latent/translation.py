@@ -38,6 +38,7 @@ from core.tensors import Images, noise
 
 CLASS = "class"  # the aspect that the labels are
 DEPTH = 0.7  # share of the way to noise at which a drift of strength 1 begins
+ACROSS = 0.9  # the same between two joined sets, in which more differs
 GUIDANCE = 0.5  # what a drift of strength 1 adds to the pull towards its class
 PROBES = 8  # noises under which both classes' velocities are compared for the mask
 FAINT = 0.3  # of the largest difference of the velocities: from half of it on a pixel may change, from it on wholly
@@ -226,8 +227,18 @@ def translate(
     before, after = aspect.index(source), aspect.index(target)
     model = space.model
     if aspect.name == CLASS and space.classes and isinstance(model, Carries):
+        depth = ACROSS if dataset.imported("domains") else DEPTH
         images, mask = _drifted(
-            space, model, x, (before, after), strength, masked, ids or range(len(x)), seed, watch
+            space,
+            model,
+            x,
+            (before, after),
+            strength,
+            depth,
+            masked,
+            range(len(x)) if ids is None else ids,
+            seed,
+            watch,
         )
         return Translated(images, mask, None, "drift", time.perf_counter() - began)
     vector = way(space, dataset, aspect, before, after, reading)
@@ -327,13 +338,14 @@ def _drifted(
     x: Images,
     classes: tuple[int, int],
     strength: float,
+    depth: float,
     masked: bool,
     ids: Sequence[int],
     seed: int,
     watch: Watch,
 ) -> tuple[Images, Tensor]:
     """Lets pictures drift from one class to another; gives what they became, and where they could change."""
-    depth = min(DEPTH * strength, 0.95)
+    depth = min(depth * strength, 0.95)
     pull = 1 + GUIDANCE * strength
     whole = int(space.sampling.record().get("steps", 20))
     steps = max(1, round(depth * whole))
@@ -349,9 +361,8 @@ def _drifted(
             fresh = noise(seed, mine, x.shape[1:], f"translate {step}", device=x.device)
             here = t * part + (1 - t) * fresh
             there = state + here - part
-            change = _velocity(model, there, t, classes[1], pull) - _velocity(
-                model, here, t, classes[0], 1.0
-            )
+            change = _velocity(model, there, t, classes[1], pull)
+            change = change - _velocity(model, here, t, classes[0], 1.0)
             state = state + (after - t) * change
         mask = (
             differing(model, part, classes, mine, seed) if masked else torch.ones_like(part[:, :1])
