@@ -181,8 +181,8 @@ def painted(content: bytes, shape: Sequence[int]) -> Known:
     """
     if len(shape) != 3:
         raise UserError(
-            "A mask from a file is one of a picture, and this model makes something else. In Python, Known.mask takes a "
-            "mask of any items."
+            "A mask from a file is one of a picture, and this model makes something else. In Python, Known.mask takes "
+            "a mask of any items."
         )
     picture = pictures.decode(content, shape[-1], "grey", megapixels=settings().max_megapixels)
     if isinstance(picture, str):

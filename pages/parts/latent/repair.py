@@ -24,10 +24,10 @@ WAYS = {"hole": "A hole", "beyond": "Beyond its edge", "larger": "Larger"}
 LOOKED = 20_000  # training images among which the nearest is looked for
 # by the rows of ``benchmarks/repair.py`` in docs/evidence.md
 WORTH = (
-    "What that is worth was measured on held-out digits, with the two models that ship and repair best: the mean of four "
-    "fills misses a hidden middle by 0.6 and 0.7 of the squared error of a linear model's mean, and the mean of the four "
-    "most similar training images by 0.7. So pixels alone do not tell a fill from a copy; the class that it shows and "
-    "the distance to training images do."
+    "Measured on held-out digits with the two models that ship and repair best: the mean of four fills misses a hidden "
+    "middle by 0.6 and 0.7 of the squared error of a linear model's mean, and the mean of the four most similar "
+    "training images by 0.7. So pixels alone do not tell a fill from a copy; the class that it shows and the distance "
+    "to training images do."
 )
 _BOX = re.compile(r"(\d{1,4})-(\d{1,4})-(\d{1,4})-(\d{1,4})")
 _BOXES = 24  # of a hole that stands in the address; of a finer one nothing does
@@ -424,9 +424,9 @@ def summary(spot: Spot, asked: Asked, done: dict[str, Any], titles: dict[str, st
         f"{kept}; the model's own images missed them by {done['missed']:.3f} (root mean square of a range of 1), "
         f"before they were put back. In the hole the fills differ by {apart.mean():.3f} on average, and by up to "
         f"{apart.max():.3f}. They are nearest to training images at {float(np.mean(done['far'])):.3f}. "
-        "The mean is the better guess of each pixel, and blurred; a single fill is a picture that could have been."
+        "The mean is the better guess of each pixel, and blurred; a single fill is a picture that could have been.",
+        help=WORTH,
     )
-    st.caption(WORTH)
 
 
 def actions(spot: Spot, asked: Asked, done: dict[str, Any], chosen: int) -> None:
