@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -406,7 +407,7 @@ def fill(
             watch.check()
         return
     entry = method_of(space, method)
-    early = None
+    early: Any = None
     if entry.preview:
         for early, _ in repairs.get(entry.preview).make(item):  # noqa: B007
             watch.check()
