@@ -107,7 +107,7 @@ def test_masks_and_factors_that_do_not_fit_are_refused(spaces, picture):
             "in the picture of 8 × 8 pixels, got 6,0,3,1",
         ),
         (lambda: repair.holes((1, 8, 8), [(0, 0, 0, 1)]), "got 0,0,0,1"),
-        (lambda: repair.holes((64,), [(0, 0, 1, 1)]), "Give a mask instead"),
+        (lambda: repair.holes((64,), [(0, 0, 1, 1)]), "Known.mask takes a mask"),
         (lambda: repair.painted(b"no picture", (1, 8, 8)), "white where the hole is"),
     ):
         with pytest.raises(UserError, match=words.replace("(", r"\(")):
