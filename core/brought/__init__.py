@@ -430,10 +430,14 @@ def pace(opened: Opened) -> float:
         return (time.perf_counter() - began) * steps / count
 
     with torch.inference_mode():
-        first = once(1)  # what is made once is in it
-        if first > 10:
+        began = time.perf_counter()
+        first = once(
+            1
+        )  # what is made once is in it, so that it counts only where a second one would take long
+        if time.perf_counter() - began > 10:
             return round(first, 2)
-        return round(once(max(1, min(32, int(2 / first)))), 5)
+        again = once(1)
+        return round(min(again, once(max(1, min(32, int(2 / max(again, 1e-4)))))), 5)
 
 
 def generator(

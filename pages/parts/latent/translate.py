@@ -180,7 +180,7 @@ def wanted(spot: Spot, offered: Any) -> Wish:
             "From",
             aspect.terms,
             index=None,
-            key="latent.from",
+            key="latent.kind.from",
             bind="query-params",
             placeholder="Read off",
             help="What the picture is now; left open, it is read off the picture.",
@@ -190,7 +190,7 @@ def wanted(spot: Spot, offered: Any) -> Wish:
             "To",
             aspect.terms,
             index=1,
-            key="latent.to",
+            key="latent.kind.to",
             bind="query-params",
             help="What it is to become.",
         )
@@ -220,7 +220,7 @@ def wanted(spot: Spot, offered: Any) -> Wish:
 
 def forget() -> None:
     """Leaves both values open when something else is to change, whose values are others."""
-    for key in ("latent.from", "latent.to"):
+    for key in ("latent.kind.from", "latent.kind.to"):
         st.session_state.pop(key, None)
 
 
