@@ -97,8 +97,18 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if arguments.save is not None and arguments.into is None:
         raise UserError("--save keeps a version with what --into has changed. Give --into as well.")
+    if arguments.save:
+        datasets.slug(
+            arguments.save
+        )  # a name that cannot be used is refused before anything is decided
     if arguments.into is not None and (arguments.larger is not None or arguments.beyond):
         raise UserError("--into fills a part of an image. Give --hole x,y,w,h or --mask FILE.")
+    if not 1 <= arguments.fills <= repair.MOST:
+        raise UserError(
+            f"Between 1 and {repair.MOST} fills can be made at once, got {arguments.fills}. Try --fills 8."
+        )
+    if arguments.take and arguments.into is None:
+        raise UserError("--take chooses the fill that --into takes. Give --into as well.")
     if not 0 <= arguments.take < arguments.fills:
         raise UserError(
             f"--take must be from 0 to {arguments.fills - 1}, one of the fills, got {arguments.take}. Choose another."

@@ -51,7 +51,7 @@ def test_what_cannot_be_translated_says_why(visit, trained):
 
 
 def test_two_sets_are_joined_as_domains_on_the_data_page(visit, trained):
-    seen = visit("data", **{"data.view": "Mend and take away"}, dataset="plain")
+    seen = visit("data", data="plain").set(data__view="version")
     seen.set(**{"data.domains.plain": "digits"})
     assert seen.widget("data.domains.name.plain.digits").value == "digits-plain"
     seen.press("data.domains.join")
