@@ -7,6 +7,7 @@ import base64
 import numpy as np
 
 from core import datasets
+from core.building import domains
 from core.ground import sheets
 
 
@@ -59,3 +60,34 @@ def test_two_sets_are_joined_as_domains_on_the_data_page(visit, home, toy):
     joined = datasets.load("digits-toys")
     assert joined.classes == ("digits", "toys") and joined.size == 16
     assert seen.widget("dataset").value == "digits-toys"
+
+
+def test_between_two_sets_what_costs_nothing_comes_first_until_the_model_is_better(
+    visit, home, toy, setting, monkeypatch
+):
+    from core import jobs, latent, worker
+    from core.ground.stats import Estimate
+    from core.kinds import submit
+
+    setting(nice=0, threads=1)
+    datasets.save("toys", toy(60, size=8, classes=2))
+    datasets.save("both", domains.joined(datasets.load("toys"), datasets.load("digits")))
+    job = submit("train", {"dataset": "both", "family": "diffusion"}, {"train.images": 64})
+    worker.work(job.path)
+    assert jobs.get(job.id).state.status == "finished"
+    seen = visit("latent", run=job.id).set(latent__tool="translate").calm()
+    assert seen.widget("latent.by").value == "colours"
+    assert seen.widget("latent.strength").disabled
+    assert "until the model is measured to be better" in seen.texts("caption")
+    seen.set(latent__by="model").calm()
+    assert not seen.widget("latent.strength").disabled
+
+    share = Estimate(0.5, (0.4, 0.6))
+    ways = tuple(
+        latent.MeasuredWay(method, share, None, share, 1.0) for method in latent.TRANSLATIONS
+    )
+    better = latent.Standings("toys", "digits", 9, ways, Estimate(0.2, (0.1, 0.3)), 1.0)
+    monkeypatch.setattr(latent, "measured", lambda *given, **more: better)
+    fresh = visit("latent", run=job.id).set(latent__tool="translate").calm()
+    assert fresh.widget("latent.by").value == "model"
+    assert "The model is better" in fresh.texts("success")
