@@ -13,7 +13,7 @@ from core.augment.mixing import box
 from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.media import FORMS, Medium, media
-from core.models import Encodes, Spec
+from core.models import Encodes, Spec, families
 from core.norms import wide
 from core.tensors import Batch, noise
 
@@ -59,7 +59,8 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
     """Lists the finished runs that a generative step may use on a dataset, newest first.
 
     Args:
-        name: Of the step; ``neighbour`` needs a model that encodes and decodes, ``repair`` one that fills holes.
+        name: Of the step; ``neighbour`` needs a model that encodes and decodes, ``repair`` one that fills holes: those
+            of a better method come first.
         dataset: Whose images are augmented; runs of its own images come first, then those of its parents.
     """
     own, kin, others = [], [], []
@@ -75,37 +76,47 @@ def runs_for(name: str, dataset: Dataset) -> list[jobs.Job]:
         spec = Spec.of(record["spec"])
         if (spec.medium, spec.shape) != (dataset.medium.name, dataset.seen):
             continue
-        if name in _ABLE and not _able(name, run):
+        if (rank := _rank(name, run)) is None:
             continue
         same = record["dataset"]["fingerprint"] == dataset.fingerprint
         related = record["dataset"].get("name") in family
-        (own if same else kin if related else others).append(run)
-    return own + kin + others
+        (own if same else kin if related else others).append((rank, run))
+    return [run for some in (own, kin, others) for _, run in sorted(some, key=lambda at: at[0])]
 
 
-def _fills(opened: runs.Opened) -> bool:
+def _encodes(opened: runs.Opened) -> Rank:
+    return (0,) if isinstance(opened.model, Encodes) else None
+
+
+def _fills(opened: runs.Opened) -> Rank:
+    """Ranks by the method, and by whether the model can make every image: then it encodes them, too."""
     from core import latent
     from core.latent import repair
 
-    return latent.supports(opened.model) and bool(repair.methods(latent.open_space(opened)))
+    if not latent.supports(opened.model):
+        return None
+    fitting = repair.methods(latent.open_space(opened))
+    return (fitting[0].order, not isinstance(opened.model, Encodes)) if fitting else None
 
 
-_ABLE: Mapping[str, Callable[[runs.Opened], bool]] = {
-    "neighbour": lambda opened: isinstance(opened.model, Encodes),
-    "repair": _fills,
-}
-_known: dict[tuple[str, str], bool] = {}  # by step and family, whether its models can do it
+Rank = tuple[int, ...] | None  # lower is better; None where a model cannot do it
+_RANKS: Mapping[str, Callable[[runs.Opened], Rank]] = {"neighbour": _encodes, "repair": _fills}
+_known: dict[tuple[str, str], Rank] = {}  # by step and by what is known of its models at once
 
 
-def _able(name: str, run: jobs.Job) -> bool:
+def _rank(name: str, run: jobs.Job) -> Rank:
+    """Tells how well a run's model can do a step; models of one family that were trained here can do the same."""
+    if name not in _RANKS:
+        return (0,)
     family = runs.family_of(run)
-    if (name, family) not in _known:
+    kind = family if family in families.names() else run.id
+    if (name, kind) not in _known:
         try:
             opened = runs.open_model(run)
         except UserError:
-            return False
-        _known[name, family] = _ABLE[name](opened)
-    return _known[name, family]
+            return None
+        _known[name, kind] = _RANKS[name](opened)
+    return _known[name, kind]
 
 
 class SampleConfig(Config):

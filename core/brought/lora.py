@@ -120,4 +120,6 @@ def _alpha(described: Mapping[str, Any]) -> float | None:
                 f"{DESCRIBED} has {name}, which is not read. Save the LoRA with one alpha and one rank for all layers."
             )
     said = described.get("lora_alpha")
-    return float(said) if type(said) in (int, float) else None
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        return float(said)
+    return None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.datasets import SPLITS, Dataset
+from core.datasets.attributes import lineage, repaired_of
 from core.datasets.dataset import digests
 from core.ground import paper, sheets
 from core.ground.cache import Cache
@@ -69,12 +70,13 @@ def compare(before: Dataset, after: Dataset) -> Difference:
     """Finds every image of one version in the other: by its pixels, and else by the name of its file.
 
     Several images with the same pixels are told apart by label, split and file as far as that goes. The name of a file
-    is what an import has kept; where it holds other pixels than before, the picture was changed.
+    is what an import has kept; where it holds other pixels than before, the picture was changed. An image that a model
+    has repaired says itself which one it was.
     """
-    key = tuple(
-        (each.fingerprint, hashlib.sha256(_files(each).tobytes()).digest())  # which leaves them out
-        for each in (before, after)
-    )
+    said = lineage(after.attributes or {}, len(after))["parameters"]
+    beside = (_files(before), _files(after), said)  # fingerprints leave them out
+    digests_of = (hashlib.sha256(column.tobytes()).digest() for column in beside)
+    key = (before.name, before.fingerprint, after.fingerprint, *digests_of)
     return _compared.get(key, lambda: _compare(before, after))
 
 
@@ -93,7 +95,8 @@ def _compare(before: Dataset, after: Dataset) -> Difference:
     label = agreeing(pixels)
     # an image that came without a file has no namesake
     named = [np.where(file == "", mark, file) for file, mark in zip(files, "\1\2", strict=True)]
-    redrawn = _take(left, named)
+    redrawn = np.concatenate([_repaired(left, before, after), _take(left, named)])
+    redrawn = redrawn[np.argsort(redrawn[:, 0])]
     none = [np.full(len(rows), -1) for rows in left]
     return Difference(
         {
@@ -134,6 +137,22 @@ def _take(left: list[np.ndarray], *values: list[np.ndarray]) -> np.ndarray:
     pairs = np.stack([left[0][first], left[1][second]], 1)
     left[0], left[1] = np.delete(left[0], first), np.delete(left[1], second)
     return pairs
+
+
+def _repaired(left: list[np.ndarray], before: Dataset, after: Dataset) -> np.ndarray:
+    """Takes the images that were repaired out of ``left``, each with the one that it was; int64 (n, 2)."""
+    said = lineage(after.attributes or {}, len(after))["parameters"]
+    there = dict.fromkeys(left[0].tolist())
+    pairs = []
+    for row in left[1].tolist():
+        name, was = repaired_of(str(said[row]))
+        if name == before.name and was in there:
+            del there[was]
+            pairs.append((was, row))
+    taken = np.array(pairs, np.int64).reshape(-1, 2)
+    for side in (0, 1):
+        left[side] = np.setdiff1d(left[side], taken[:, side])
+    return taken
 
 
 def _ranked(codes: np.ndarray) -> np.ndarray:

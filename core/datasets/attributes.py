@@ -207,6 +207,22 @@ def generator(parameters: str) -> str:
     return run if isinstance(run, str) else ""
 
 
+def repaired_of(parameters: str) -> tuple[str, int]:
+    """Reads from the parameters of an item, JSON, which one of which dataset it was before a model repaired it.
+
+    >>> repaired_of('{"steps": [{"step": "repair"}], "of": "digits:12"}'), repaired_of("{}")
+    (('digits', 12), ('', -1))
+    """
+    if '"of"' not in parameters:
+        return "", -1
+    try:
+        said = json.loads(parameters)
+    except ValueError:
+        return "", -1
+    name, _, number = str(said.get("of", "") if isinstance(said, dict) else "").rpartition(":")
+    return (name, int(number)) if _WHOLE.fullmatch(number) else ("", -1)
+
+
 def of_rows(dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray] | None:
     """Gives the attributes of some rows (n,), whose ``parent`` is their own row among these, -1 where it is gone.
 

@@ -22,7 +22,7 @@ PLANES = {
     "labels": "Two classes",
     "coordinates": "Two coordinates",
     "directions": "Two directions",
-    "prompts": "Two prompts, two images",
+    "prompts": "Two prompts",
 }
 CONTRASTED = 10  # classes of which two are chosen to begin with
 FARTHEST = 1e3

@@ -36,7 +36,7 @@ class Transport:
     theirs: Tensor = field(repr=False)
 
     @classmethod
-    def between(cls, ours: Images, theirs: Images) -> Transport:
+    def between(cls, ours: Images, theirs: Tensor) -> Transport:
         """Finds the map from the colours of pictures (N, C, H, W) in [0, 1] to those of others (M, C, H, W)."""
         a, b = _colours(ours), _colours(theirs)
         channels = a.shape[1]

@@ -411,9 +411,9 @@ def particles(dim: int) -> int:
     """Chooses how many particles a fill has: fewer of large images, whose passes take longer.
 
     >>> [particles(dim) for dim in (8 * 8, 28 * 28, 3 * 32 * 32)]
-    [128, 41, 16]
+    [128, 25, 16]
     """
-    return min(128, max(16, 2**15 // dim))
+    return min(128, max(16, 20_000 // dim))
 
 
 def repainting(dim: int) -> tuple[int, int]:

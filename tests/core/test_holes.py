@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,25 @@ def test_a_repaired_image_takes_the_place_of_another_in_its_split(whole):
     assert (datasets.load("next").x == version.x).all()
 
 
+def test_what_was_repaired_is_told_as_other_pixels_of_the_same_image(whole):
+    from core import building
+
+    before = datasets.save("base", whole)
+    book = decisions.decide(before, "exclude", [3, 20], seen=0)
+    _, book = repaired(before, 36, seen=book.version)
+    version = decisions.apply(before, "next")
+    found = building.compare(before, version)
+    assert found.counts == {"gone": 2, "came": 0, "label": 0, "pixels": 1, "split": 0, "same": 37}
+    assert found.pairs["pixels"].tolist() == [[36, 34]]
+    # repaired again, it is told beside the one that it was then
+    repaired(version, 34)
+    twice = decisions.apply(version, "again")
+    assert building.compare(version, twice).pairs["pixels"].tolist() == [[34, 34]]
+    # what only says so, of a dataset of another name, is another image
+    stranger = replace(before, name="other")
+    assert building.compare(stranger, version).counts["pixels"] == 0
+
+
 def test_a_repair_is_undone_and_the_one_before_holds_again(whole):
     first, book = repaired(whole, 7)
     assert repaired(whole, 7, seen=book.version)[1].new == ()  # the very same is nothing new
@@ -211,9 +231,10 @@ def test_a_hole_is_filled_anew_by_id_and_the_rest_stays(trained, monkeypatch):
     assert chain.pipeline.slow
     still = Chain(Pipeline((Step.of("repair", config | {"share": 0.0}, 1.0),)))
     assert torch.equal(still(x, 1, range(2), y), x)
-    assert {trained.runs["vae"], trained.runs["gan"]} <= {
-        run.id for run in runs_for("repair", digits)
-    }
+    offered = [run.id for run in runs_for("repair", digits)]
+    assert {trained.runs["vae"], trained.runs["gan"]} <= set(offered)
+    # of one method, those that also encode come first, however old they are
+    assert offered.index(trained.runs["vae"]) < offered.index(trained.runs["gan"])
 
 
 def test_by_command_a_fill_takes_the_place_of_an_image(trained, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from core import brought, datasets, jobs, latent, runs, worker
+from core.__main__ import main
 from core.brought import autoencoder, text_to_image
 from core.brought.diffusers import read_schedule
 from core.brought.text_to_image import NoiseSchedule, TextToImageSampling
@@ -310,7 +311,7 @@ def test_a_plane_leads_from_text_to_text_and_from_image_to_image(tiny):
 # --- brought and opened ---------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_known_by_its_content_and_becomes_a_run_that_draws_the_same(tiny, monkeypatch):
+def test_a_folder_is_known_by_its_content_and_becomes_a_run_that_draws_the_same(tiny, tmp_path):
     package, _, opened = tiny
     origin = brought.origin_of(package)
     assert origin.name == "text_to_image"
@@ -330,6 +331,15 @@ def test_a_folder_is_known_by_its_content_and_becomes_a_run_that_draws_the_same(
         again.model.sample(range(3), None, 0, sampling),
         opened.model.sample(range(3), None, 0, said),
     )
+    out = tmp_path / "plane.npz"
+    texts = ["--set", "prompt=cat", "--set", "second=dog", "--set", "steps=2"]
+    assert main(["sample", "Small", "-n", "2", "--blend", "3", *texts, "--out", str(out)]) == 0
+    x = np.load(out)["x"]  # image by image, from text to text
+    way = TextToImageSampling(prompt="cat", second="dog", steps=2)
+    ends = [opened.model.sample([1], torch.tensor([k]), 0, way)[0].numpy() for k in (0, 1)]
+    assert x.shape == (6, 1, 8, 8)
+    assert np.abs(x[3] - ends[0]).max() < 0.003 and np.abs(x[5] - ends[1]).max() < 0.003
+    assert main(["sample", "Small", "--blend", "3", "--out", str(out)]) == 2  # one text only
 
 
 def test_a_lora_on_top_of_a_run_is_a_run_of_its_own_that_outlives_it(tiny, tmp_path):

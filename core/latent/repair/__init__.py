@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,8 @@ def holes(shape: Sequence[int], boxes: Sequence[Sequence[int]]) -> Known:
     """
     if len(shape) != 3:
         raise UserError(
-            "A hole of x,y,w,h is one in a picture, and this model makes something else. Give a mask instead."
+            "A hole of x,y,w,h is one in a picture, and this model makes something else. In Python, Known.mask takes a "
+            "mask of any items."
         )
     height, width = shape[1:]
     mask = torch.ones(height, width, dtype=torch.bool)
@@ -179,7 +181,8 @@ def painted(content: bytes, shape: Sequence[int]) -> Known:
     """
     if len(shape) != 3:
         raise UserError(
-            "A mask from a file is one of a picture, and this model makes something else. Choose another run."
+            "A mask from a file is one of a picture, and this model makes something else. In Python, Known.mask takes "
+            "a mask of any items."
         )
     picture = pictures.decode(content, shape[-1], "grey", megapixels=settings().max_megapixels)
     if isinstance(picture, str):
@@ -406,7 +409,7 @@ def fill(
             watch.check()
         return
     entry = method_of(space, method)
-    early = None
+    early: Any = None
     if entry.preview:
         for early, _ in repairs.get(entry.preview).make(item):  # noqa: B007
             watch.check()

@@ -51,6 +51,9 @@ def draw(spot: Spot) -> None:
             )
             data = None if drawing is None else drawing[1]
     with result:
+        if way == "upload" and data is None:
+            st.caption("After the upload the image is made of it, here.")
+            return
         if data is None and known is None:
             st.caption(
                 f"Draw with the pencils, or begin with the {word} of an image that the model has not seen: after every "
@@ -103,7 +106,7 @@ def uploaded(spot: Spot, word: str) -> bytes | None:
     """Takes a file: what the model is told, or an image of which it makes that itself."""
     told = spot.opened.model.told
     file = st.file_uploader(
-        f"Your picture of {one(word)}"
+        f"Your {word}, as a picture"
         if told
         else f"An image, of which the model makes the {word} itself",
         key="latent.sketch.upload",

@@ -82,7 +82,7 @@ def draw(spot: Spot) -> None:
                 )
             else:
                 one(spot, wish, reading, taken)
-    if joined(spot):
+    if between(spot, wish.aspect):
         compare(spot, wish, reading)
 
 
@@ -180,7 +180,7 @@ def wanted(spot: Spot, offered: Any) -> Wish:
             "From",
             aspect.terms,
             index=None,
-            key="latent.from",
+            key="latent.kind.from",
             bind="query-params",
             placeholder="Read off",
             help="What the picture is now; left open, it is read off the picture.",
@@ -190,12 +190,12 @@ def wanted(spot: Spot, offered: Any) -> Wish:
             "To",
             aspect.terms,
             index=1,
-            key="latent.to",
+            key="latent.kind.to",
             bind="query-params",
             help="What it is to become.",
         )
     masked, colours = False, False
-    if joined(spot):
+    if between(spot, aspect):
         colours = by_colours(spot, aspect, source, target)
     strength = st.slider(
         "Strength",
@@ -219,9 +219,16 @@ def wanted(spot: Spot, offered: Any) -> Wish:
     return Wish(aspect, source or "", target or aspect.terms[1], strength, masked, colours)
 
 
+def between(spot: Spot, aspect: Any) -> bool:
+    """Tells whether what changes is the set that a picture belongs to."""
+    from core.latent.translation import CLASS
+
+    return joined(spot) and aspect.name == CLASS
+
+
 def forget() -> None:
     """Leaves both values open when something else is to change, whose values are others."""
-    for key in ("latent.from", "latent.to"):
+    for key in ("latent.kind.from", "latent.kind.to"):
         st.session_state.pop(key, None)
 
 
