@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -305,7 +304,7 @@ def joined(arguments: argparse.Namespace) -> None:
     }
     lines = [
         *saved.notes,
-        f"Kept as {saved.name}. Train on it: python -m core train --dataset {shlex.quote(saved.name)} "
+        f"Kept as {saved.name}. Train on it: python -m core train --dataset {saved.name} "
         "--family diffusion",
     ]
     show(arguments, result, lines)

@@ -415,7 +415,7 @@ def test_the_command_translates_items_and_joins_sets(
     assert main(["translate", "--domains", "digits", "plain", "--name", "both", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["domains"] == ["digits", "plain"]
     assert main(["translate", "--domains", "digits", "plain", "--name", "a b"]) == 0
-    assert "train --dataset 'a b' --family diffusion" in capsys.readouterr().out
+    assert "train --dataset a-b --family diffusion" in capsys.readouterr().out
     assert datasets.load("both").classes == ("digits", "plain")
 
 

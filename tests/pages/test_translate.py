@@ -62,18 +62,17 @@ def test_two_sets_are_joined_as_domains_on_the_data_page(visit, trained):
 
 
 def test_between_two_sets_what_costs_nothing_comes_first_until_the_model_is_better(
-    visit, home, toy, setting, monkeypatch
+    visit, trained, setting, monkeypatch
 ):
-    from core import jobs, latent, worker
+    from core import latent, worker
     from core.ground.stats import Estimate
     from core.kinds import submit
 
     setting(nice=0, threads=1)
-    datasets.save("toys", toy(60, size=8, classes=2))
-    datasets.save("both", domains.joined(datasets.load("toys"), datasets.load("digits")))
+    both = domains.joined(datasets.load("plain"), datasets.load("digits"))
+    datasets.save(datasets.free("both"), both)
     job = submit("train", {"dataset": "both", "family": "diffusion"}, {"train.images": 64})
     worker.work(job.path)
-    assert jobs.get(job.id).state.status == "finished"
     seen = visit("latent", run=job.id).set(latent__tool="translate").calm()
     assert seen.widget("latent.by").value == "colours"
     assert seen.widget("latent.strength").disabled
@@ -85,7 +84,7 @@ def test_between_two_sets_what_costs_nothing_comes_first_until_the_model_is_bett
     ways = tuple(
         latent.MeasuredWay(method, share, None, share, 1.0) for method in latent.TRANSLATIONS
     )
-    better = latent.Standings("toys", "digits", 9, ways, Estimate(0.2, 0.1, 0.3, 9), 1.0)
+    better = latent.Standings("plain", "digits", 9, ways, Estimate(0.2, 0.1, 0.3, 9), 1.0)
     monkeypatch.setattr(latent, "measured", lambda *given, **more: better)
     fresh = visit("latent", run=job.id).set(latent__tool="translate").calm()
     assert fresh.widget("latent.by").value == "model"
