@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -30,6 +31,7 @@ RECORD = "simulacra.json"
 MODEL = "model.safetensors"
 LEARNED = "learned.safetensors"
 FORMAT = 1
+CLAIMED = "only its pack says so, and it was not trained here"
 AGAIN = "Pack the run again where it was trained, and bring that file."
 
 
@@ -207,16 +209,25 @@ def whole(package: Package) -> bytes:
 
 
 def learned(package: Package) -> Fitted:
-    """Gives what the run in a pack has learned from.
+    """Gives what the run in a pack has learned from: what is on record here, or else what its maker claims.
+
+    Nobody can check a claim, so it is never the whole of what is known (:attr:`core.fitted.Fitted.known`); what it
+    names counts as seen all the same.
 
     Raises:
         UserError: If that is damaged.
     """
+    if (own := _own(package)) is not None:
+        return fitted.of(own)
     said = _typed(
         package.json(RECORD)["learned"],
         {"known": bool, "shape": list, "levels": int, "unknown": str},
         "learned.",
     )
+    if not 0 <= said["levels"] <= 2**16 or not all(
+        isinstance(side, int) and 0 <= side <= 2**28 for side in said["shape"]
+    ):
+        raise _damaged("learned")
     if not said["known"]:
         return Fitted(None, unknown=said["unknown"][:200] or "its pack does not say it")
     parts = {part: np.zeros(0, np.uint64) for part in ("train", "valid")}
@@ -228,8 +239,24 @@ def learned(package: Package) -> Fitted:
                 raise _damaged(LEARNED)
         tensors = weights.load(file, contents, {name: name for name in contents.parts})
         parts |= {name: np.unique(keys.numpy().view(np.uint64)) for name, keys in tensors.items()}
-    shape = tuple(side for side in said["shape"] if isinstance(side, int))
-    return Fitted(parts["train"], parts["valid"], shape, said["levels"], said["unknown"][:200])
+    return Fitted(
+        parts["train"],
+        parts["valid"],
+        tuple(said["shape"]),
+        said["levels"],
+        said["unknown"][:200] or CLAIMED,
+    )
+
+
+def _own(package: Package) -> jobs.Job | None:
+    """Finds the run of this computer that a pack was made of, by the very weights of its checkpoint."""
+    said = package.json(RECORD)
+    with suppress(UserError, OSError):
+        run = jobs.get(str(said.get("run", "")))
+        file = run.path / "checkpoints" / str(int(said["step"])) / MODEL
+        if file.stat().st_size == len(package[MODEL]) and file.read_bytes() == whole(package):
+            return run
+    return None
 
 
 def _terms(source: Mapping[str, Any]) -> dict[str, str]:

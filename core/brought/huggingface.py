@@ -48,6 +48,7 @@ SIDE = 2048  # px
 NAMES = 100_000
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
 RESAMPLES = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+REPLACED = {1: "lanczos", 4: "box", 5: "hamming"}  # by bicubic, and it is said
 
 
 class HuggingfaceConfig(Config):
@@ -377,10 +378,13 @@ def prepared(
         )
     own = [v / scale for v in usual[0]], [v / scale for v in usual[1]]
     source = "as given" if mean and std else f"from {path}"
-    return _done(
+    done = _done(
         config.resize or resize, config.crop or (crop if crop < (config.resize or resize) else -1),
         resample, channels, mean or own[0], std or own[1], source,
     )  # fmt: skip
+    if type(number) is int and number not in RESAMPLES:
+        done["instead_of"] = REPLACED.get(number, f"resampling {number}")
+    return done
 
 
 def _sides(steps: Mapping[str, Any], kind: str, path: str) -> tuple[int, int]:

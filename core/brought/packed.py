@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from core import brought, models, packs, weights
-from core.brought import Seen, origins
+from core.brought import Seen, TermsConfig, origins
 from core.catalog import Config, UserError
 from core.media import media
 from core.models import Spec, families
@@ -30,6 +30,9 @@ def _see(package: Package) -> Seen:
     count = sum(part.numel for part in contents.parts.values())
     component.allow_parameters(count, "This pack")
     family = families.get(pack.family)
+    consent = pack.terms["consent"]
+    if consent not in TermsConfig.knobs()["consent"].options:
+        consent = ""  # the words of another version, or of nobody
     name = str(pack.about.get("name", ""))[:80]
     return Seen(
         title=f"The run {name or package.name} · {family.title}",
@@ -39,7 +42,7 @@ def _see(package: Package) -> Seen:
         names=pack.classes if pack.listens else (),
         sampler=", ".join(f"{key} {value}" for key, value in pack.sampling.items()) or "as usual",
         licence=pack.terms["licence"],
-        consent=pack.terms["consent"],
+        consent=consent,
         notes=(f"After {min(pack.step * pack.batch, pack.images):,} images (step {pack.step:,}).",),
     )
 

@@ -200,10 +200,12 @@ def prepared(config: TimmConfig, name: str, package: Package, channels: int) -> 
     crop = config.crop or (side if 0 < side < resize else -1)
     if config.mean and config.std:
         source = "as given"
+    known = resample in RESAMPLES.values()
     return {
         "resize": resize,
         "crop": crop,
-        "resample": resample if resample in RESAMPLES.values() else "bicubic",
+        "resample": resample if known else "bicubic",
+        **({} if known or not resample else {"instead_of": str(resample)[:20]}),
         "channels": channels,
         "mean": given("mean", config.mean or mean, channels),
         "std": given("std", config.std or std, channels),

@@ -6,7 +6,7 @@ import argparse
 
 from core import runs
 from core.catalog import UserError
-from core.commands import commands, show, takes_run
+from core.commands import Terminal, commands, show, takes_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,5 +25,5 @@ def run(arguments: argparse.Namespace) -> None:
             f"{job.name} ships with Simulacra and is for looking only, so nothing is kept beside it. "
             "Choose a run that was trained here."
         )
-    file = latent.shelve(job)
+    file = latent.shelve(job, Terminal())
     show(arguments, {"run": job.id, "file": str(file)}, [f"Kept {file}."])

@@ -97,10 +97,16 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if arguments.save is not None and arguments.into is None:
         raise UserError("--save keeps a version with what --into has changed. Give --into as well.")
+    if arguments.save:
+        datasets.slug(
+            arguments.save
+        )  # a name that cannot be used is refused before anything is decided
     if arguments.into is not None and (arguments.larger is not None or arguments.beyond):
         raise UserError("--into fills a part of an image. Give --hole x,y,w,h or --mask FILE.")
     if not 1 <= arguments.fills <= repair.MOST:
-        raise UserError(f"--fills must be from 1 to {repair.MOST}, got {arguments.fills}. Try 8.")
+        raise UserError(
+            f"Between 1 and {repair.MOST} fills can be made at once, got {arguments.fills}. Try --fills 8."
+        )
     if arguments.take and arguments.into is None:
         raise UserError("--take chooses the fill that --into takes. Give --into as well.")
     if not 0 <= arguments.take < arguments.fills:

@@ -87,7 +87,7 @@ def received(name: str, files: Sequence[tuple[str, bytes]]) -> Iterator[Path]:
     zips = [path for path, _ in files if path.casefold().endswith(".zip")]
     if zips and "/" not in zips[0] and len(files) > 1:
         raise UserError(
-            f"{zips[0]!r} came with {many(len(files) - 1, 'other file')}. One ZIP alone is read, or pictures without "
+            f"{zips[0]!r} came with {many(len(files) - 1, 'other file')}. One ZIP alone is read, or files without "
             "any. Take it out, or send it alone."
         )
     with scratch.temporary() as folder:

@@ -176,10 +176,15 @@ def _of_images(space: Space) -> tuple[Tensor, Tensor]:
         z = points[: len(x), : space.latent]
         slopes = torch.linalg.lstsq(z - z.mean(0), x @ axes).solution  # (D, k)
         return _orthogonal(slopes.T), shares
-    repeated = points[:few].repeat(count, 1).requires_grad_()
-    images = space.decode(repeated, quick=True).flatten(1)
-    weights = axes.T.repeat_interleave(few, 0)
-    (slope,) = torch.autograd.grad((images * weights).sum(), repeated)
+    repeated, weights = points[:few].repeat(count, 1), axes.T.repeat_interleave(few, 0)
+    slopes = []
+    # a derivative keeps what each step of each image has computed: gigabytes of a large network
+    at_once = max(1, min(few, 2**13 // space.latent)) if space.slow else len(repeated)
+    for part, weight in zip(repeated.split(at_once), weights.split(at_once), strict=True):
+        part = part.clone().requires_grad_()
+        images = space.decode(part, quick=True).flatten(1)
+        slopes += torch.autograd.grad((images * weight).sum(), part)
+    slope = torch.cat(slopes)
     return _orthogonal(slope[:, : space.latent].view(count, few, -1).mean(1)), shares
 
 

@@ -274,10 +274,15 @@ def repair(
         reason, who, seen: As in :func:`decide`.
 
     Raises:
-        UserError: As :func:`decide`, or if the item is none of this dataset.
+        UserError: As :func:`decide`, or if the item is none of this dataset, or nothing of it differs.
     """
     settings().allow_change("decide about images")
     known(dataset, [image])
+    if np.array_equal(x, dataset.x[image]):
+        raise UserError(
+            f"What was filled in is what image {image} shows already, so nothing is repaired. Mark more of it, or take "
+            "another fill."
+        )
     step = {"step": "repair", "run": run, **how}
     parameters = json.dumps({"steps": [step], "of": f"{dataset.name}:{image}"})
     made = filling.kept(_folder(dataset), dataset, x, run, seed, parameters)

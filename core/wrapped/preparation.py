@@ -26,7 +26,7 @@ class Preparation(nn.Module):
     Args:
         net: Gives logits (N, K'), or an object that has ``logits``.
         done: What is done: ``resize`` and ``crop`` in px (-1 for neither), ``resample``, ``channels``, ``mean``,
-            ``std``, all of pixels from 0 to 1.
+            ``std``, all of pixels from 0 to 1; ``instead_of`` names what ``resample`` stands in for.
         outputs: Which of the K' answers belongs to each class of the dataset; empty for all, in order.
     """
 
@@ -68,7 +68,10 @@ def told(done: Mapping[str, Any]) -> str:
     """Says what is done to an image, as the end of a sentence."""
     size = "kept at their own size"
     if done["resize"] > 0:
-        size = f"resized to {done['resize']} px ({done.get('resample', 'bilinear')})"
+        how = done.get("resample", "bilinear")
+        if other := done.get("instead_of"):
+            how += f" in place of its {other}, which has no gradients here"
+        size = f"resized to {done['resize']} px ({how})"
     cut = f", {done['crop']} px are cut from the middle" if done["crop"] > 0 else ""
     means, stds = (", ".join(f"{v:g}" for v in done[name]) for name in ("mean", "std"))
     source = f" ({done['from']})" if done.get("from") else ""

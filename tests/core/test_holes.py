@@ -162,6 +162,13 @@ def test_a_repair_of_what_is_left_out_changes_nothing(whole):
     assert version.attributes is None
 
 
+def test_a_fill_that_is_the_image_itself_is_no_repair(whole):
+    said = {"run": "some-run", "seed": 5, "how": {}, "seen": 0}
+    with pytest.raises(UserError, match="nothing is repaired"):
+        decisions.repair(whole, 7, whole.x[7].copy(), **said)
+    assert not decisions.open(whole).entries
+
+
 def test_what_is_no_item_is_refused_and_a_damaged_file_is_named(whole):
     for bad in (
         np.zeros((1, 4, 4), np.uint8),
@@ -259,6 +266,7 @@ def test_by_command_a_fill_takes_the_place_of_an_image(trained, monkeypatch, cap
         (["--into", "digits"], "name of a dataset and the number of an image, got 'digits'"),
         (["--into", "digits:1797"], "There is no image 1797"),
         (["--into", "digits:3", "--take", "2"], "--take must be from 0 to 1"),
+        (["--into", "digits:4", "--save", "a/b"], "A dataset's name must be"),
         (["--test", "0", "--save", "x"], "--save keeps a version with what --into has changed"),
     ):
         assert main([*base, "--hole", "1,1,2,2", *wrong]) == 2

@@ -17,6 +17,7 @@ from core.brought.huggingface import HuggingfaceConfig, class_of, names_of, prep
 from core.catalog import UserError
 from core.robustness import classifiers
 from core.weights import Package
+from core.wrapped.preparation import told
 from core.wrapped.strict import filled
 
 PREPROCESSOR = {
@@ -58,6 +59,9 @@ def test_preprocessing_is_read_off_the_folder_and_said_of_pixels_from_0_to_1():
     done = prepared(package(VIT, **PREPROCESSOR), config, VIT, 3)
     assert (done["resize"], done["crop"], done["resample"]) == (16, -1, "bilinear")
     assert done["mean"] == pytest.approx([0.5, 0.4, 0.3]) and done["std"][1] == pytest.approx(0.5)
+    lanczos = prepared(package(VIT, **PREPROCESSOR | {"resample": 1}), config, VIT, 3)
+    assert lanczos["resample"] == "bicubic" and "(bicubic in place of its lanczos" in told(lanczos)
+    assert "in place" not in told(done)
     whole = prepared(package(VIT, **PREPROCESSOR | {"rescale_factor": 1 / 127.5}), config, VIT, 3)
     assert whole["mean"][0] == pytest.approx(0.25)  # (2 x - 0.5) / 0.25 is (x - 0.25) / 0.125
     assert whole["std"][0] == pytest.approx(0.125)

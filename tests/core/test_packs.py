@@ -80,6 +80,26 @@ def test_a_packed_run_draws_the_same_samples_bit_for_bit_and_is_of_its_family(at
     assert again.config == packs.read(Package.sent([("p.zip", packs.pack(source))])).config
 
 
+def test_what_a_pack_of_elsewhere_says_of_its_images_is_a_claim(at_once, packed):
+    digits = datasets.load("digits")
+    claims = brought_back(changed(packed, run="20260101-000000-digits-gan-0000"))
+    learned, cleared = fitted.of(claims), fitted.clearance(claims, digits)
+    assert learned.train is not None and not learned.known
+    assert not cleared.leaks and "only its pack says so" in cleared.unknown
+    assert "override 'seen'" in cleared.sentence
+    # another run's name does not make it true, nor does another checkpoint
+    other = brought_back(changed(packed, run="shipped-digits-vae"), "other")
+    assert not fitted.of(other).known
+    for damaged in ({"levels": 10**30}, {"shape": [10**30]}, {"shape": ["1"]}):
+        record = changed(packed).json(packs.RECORD)["learned"] | damaged
+        with pytest.raises(UserError, match=r"damaged \(learned"):
+            packs.learned(changed(packed, run="gone", learned=record))
+    assert not seen(changed(packed, terms={"licence": "MIT", "consent": "perhaps"})).consent
+    # what it admits counts
+    held = packs.learned(changed(packed, run="gone")).train
+    assert held is not None and len(held)
+
+
 def test_the_commands_pack_and_bring_with_sampling_and_terms(at_once, tmp_path, capsys):
     file = tmp_path / "mine.zip"
     words = ["pack", "shipped-digits-diffusion", "--out", str(file), "--licence", "MIT", "--json"]

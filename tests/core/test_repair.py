@@ -446,6 +446,8 @@ def test_the_command_refuses_what_it_cannot_fill(trained, command, tmp_path):
         (("--test", 9999, "--hole", "0,0,1,1"), "--test takes 0 to"),
         (("--test", 0, "--mask", tmp_path / "none.png"), "cannot be read"),
         (("--test", 0, "--hole", "0,0,1,1", "--fills", 0), "Between 1 and 64 fills"),
+        (("--test", 0, "--hole", "0,0,1,1", "--fills", 65), "Between 1 and 64 fills"),
+        (("--test", 0, "--hole", "0,0,1,1", "--take", 1), "--take chooses the fill that --into"),
         (
             ("--test", 0, "--hole", "0,0,1,1", "--out", "fills.gif"),
             "--out must end in .png or .npz",

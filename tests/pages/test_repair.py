@@ -221,7 +221,10 @@ def test_it_goes_on_beyond_the_edge_and_makes_larger(visit, trained, quick):
     digits = datasets.load("digits")
     small = digits.pictures(digits.splits["test"][:1])[0].reshape(4, 2, 4, 2).mean((1, 3))
     assert abs(blocks - small).max() <= 1
-    assert "Made smaller again" in seen.texts("caption")
+    assert (seen.images("latent.repair.small")[0, 0].reshape(4, 2, 4, 2).std((1, 3)) == 0).all()
+    said = seen.texts("caption")
+    assert "Made smaller again" in said
+    assert "hole" not in said  # there is none
 
 
 # --- Taking something out of a dataset's picture ------------------------------------------------

@@ -334,3 +334,22 @@ def test_weights_that_are_refused_are_looked_at_once(monkeypatch):
         monkeypatch.setattr(weights, "look", lambda file: pytest.fail("it was looked at again"))
     monkeypatch.setattr(weights, "look", lambda file: 3)
     assert bring.looked("another", b"") == bring.looked("another", b"") == 3
+
+
+def test_what_needs_gradients_is_not_offered_for_a_classifier_that_gives_answers_only(
+    visit, gallery, monkeypatch
+):
+    from core.robustness import classifiers
+
+    usual = classifiers.available
+    offered = visit("robustness", **{"robust.tool": "Generative", "run": "shipped-digits-vae"})
+    assert "this is left out" not in offered.calm().texts("caption")
+    monkeypatch.setattr(
+        classifiers,
+        "available",
+        lambda data: [replace(choice, answers_only=True) for choice in usual(data)],
+    )
+    seen = visit("robustness", **{"robust.tool": "Harden"}).calm()
+    assert "so it cannot be trained against attacks" in seen.texts()
+    seen = visit("robustness", **{"robust.tool": "Generative", "run": "shipped-digits-vae"}).calm()
+    assert "without gradients, so this is left out: " in seen.texts("caption")

@@ -255,7 +255,13 @@ MARKDOWN = re.compile(
     "tabs|progress|spinner|status|metric|pills|segmented_control|select_slider|page_link|badge|go|press|explore"
 )
 FOREIGN = {"name", "note", "message", "who", "classes", "sentence", "licence", "consent", "path"}
-OURS = {"entry.name", "knob.name", "inside.classes", "strip.classes"}  # the last two are numbers
+OURS = {
+    "entry.name",
+    "knob.name",
+    "inside.classes",
+    "seen.classes",
+    "strip.classes",
+}  # numbers, the last three
 
 
 def foreign(node: ast.AST) -> Iterator[str]:

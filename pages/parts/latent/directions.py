@@ -182,7 +182,7 @@ def reader_of(spot: Spot) -> Any | None:
     )
     if not st.session_state.pop("latent.reading", False):
         st.caption(
-            "A small network reads off the images what a direction changes. It has to be trained first."
+            "A small network reads off images what they show, and so what a change does. It has to be trained first."
         )
         return None
     bar = show.Bar("Learning to read labels and attributes")

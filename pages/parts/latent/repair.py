@@ -129,6 +129,14 @@ def ask(spot: Spot, taken: picture.Taken, methods: list[Any]) -> Asked | None:
         if isinstance(taken.content, bytes):  # a small picture counts pixel by pixel
             x, notes = repair.read_smaller(taken.content, taken.dataset, factor)
         known, said = repair.Known.smaller(factor), {"larger": factor}
+        show.pictures(
+            spot.opened.medium.shown(known.part(x)),
+            columns=1,
+            key="latent.repair.small",
+            alt="The smaller picture, which is what is known",
+            max_height=240,
+            max_zoom=30,
+        )
     for note in notes:
         st.caption(shell.plain(note))
     return settled(spot, taken, x, known, said, methods)
@@ -373,7 +381,9 @@ def shown(spot: Spot, asked: Asked, done: dict[str, Any], titles: dict[str, str]
         max_height=170 * -(-count // columns),
         max_zoom=16,
     )
-    st.caption("Below, for each fill, the training image whose hole is most like it.")
+    whole = asked.known.pixels is None
+    like = "that is most like it" if whole else "whose hole is most like it"
+    st.caption(f"Below, for each fill, the training image {like}.")
     show.pictures(
         near,
         columns=2 * columns,
@@ -416,13 +426,17 @@ def summary(spot: Spot, asked: Asked, done: dict[str, Any], titles: dict[str, st
         max_zoom=16,
     )
     apart = done["apart"][unknown]
-    kept = "The known pixels are those of the picture, bit by bit"
+    kept, where = (
+        "The known pixels are those of the picture, bit by bit",
+        "In the hole the fills differ",
+    )
     if asked.known.pixels is None:
         kept = f"Made smaller again, the fills are the small picture to {done['off']:.1g}"
+        where = "The fills differ"
     st.caption(
         f"{shell.plain(str(titles.get(done['method'], done['method'])).capitalize())}, {duration(done['seconds'])}. "
         f"{kept}; the model's own images missed them by {done['missed']:.3f} (root mean square of a range of 1), "
-        f"before they were put back. In the hole the fills differ by {apart.mean():.3f} on average, and by up to "
+        f"before they were put back. {where} by {apart.mean():.3f} on average, and by up to "
         f"{apart.max():.3f}. They are nearest to training images at {float(np.mean(done['far'])):.3f}. "
         "The mean is the better guess of each pixel, and blurred; a single fill is a picture that could have been.",
         help=WORTH,

@@ -95,6 +95,14 @@ def there(classifier: str, of: Dataset) -> bool:
     return bool(classifier) or features.judged(of)
 
 
+def blind(question: Question) -> bool:
+    """Tells whether the classifier gives answers only, so that nothing that needs its gradients is offered."""
+    from core.robustness import classifiers
+
+    of = classifiers.available(question.data)
+    return any(each.answers_only for each in of if each.id == question.classifier)
+
+
 def target(question: Question) -> Target:
     """Opens the classifier, once for all visitors; each use takes a copy, which counts its own passes.
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core import jobs, runs
 from pages.parts import form, shell, show
-from pages.parts.robustness import TURNS, Question, target
+from pages.parts.robustness import TURNS, Question, blind, target
 from pages.parts.table import Row, table
 
 
@@ -42,6 +42,13 @@ def draw(question: Question) -> None:
         item = question.dataset.medium.item
         taking = [entry for entry in tricks if item in entry.takes]
         fitting = [entry for entry in taking if entry.fits(opened)]
+        if blind(question):  # attacks on a classifier by a model follow its gradients
+            left_out = [entry.title for entry in fitting if entry.classifier]
+            fitting = [entry for entry in fitting if not entry.classifier]
+            if left_out:
+                st.caption(
+                    f"The classifier gives answers only, without gradients, so this is left out: {', '.join(left_out)}."
+                )
         if not fitting:
             what = "This family offers" if taking else f"For a {item}, there is"
             st.caption(f"{what} nothing to attack here. Choose another model, or dataset.")

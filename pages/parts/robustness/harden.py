@@ -13,7 +13,7 @@ from core.ground.writing import duration
 from pages.parts import form, shell
 from pages.parts.job import panel
 from pages.parts.job import take as take_files
-from pages.parts.robustness import TURNS, Question, releases, target, there
+from pages.parts.robustness import TURNS, Question, blind, releases, target, there
 
 if TYPE_CHECKING:
     from core.robustness.hardening import Pace
@@ -27,6 +27,13 @@ def draw(question: Question) -> None:
     """Offers to train the chosen classifier on against attacks, and shows what that did before."""
     if not there(question.classifier, question.dataset):
         with shell.empty("Train a classifier first, or bring your own.", ICON):
+            return
+    if blind(question):
+        with shell.empty(
+            "This classifier gives answers only, without gradients, so it cannot be trained against attacks. Choose "
+            "another one.",
+            ICON,
+        ):
             return
     ask(question)
     of = listing(question)
