@@ -90,8 +90,10 @@ def run(arguments: argparse.Namespace) -> None:
     walks = isinstance(opened.model, Decodes)
     if arguments.between and not walks:
         raise UserError(f"{job.name} has no latent space to walk in. Leave --between out.")
-    if arguments.condition is not None and arguments.between:
-        raise UserError("--condition makes one image and --between a way. Leave one of them out.")
+    if arguments.condition is not None and (arguments.between or arguments.blend):
+        raise UserError(
+            "--condition makes one image, and --between or --blend a way. Leave one of them out."
+        )
     if min(arguments.between or [0]) < 0:
         raise UserError(f"--between takes two image numbers from 0, got {arguments.between}.")
     assert opened.sampling is not None

@@ -52,9 +52,48 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     takes_values(parser, "a sampling parameter, for example steps=50")
 
 
+WAYS = {  # what each way of the command listens to
+    "domains": {"name"},
+    "mix": {"run_id", "step", "seed", "out", "set"},
+    "compare": {"run_id", "step", "source", "target", "strength", "everything", "n", "seed", "set"},
+    "colours": {"run_id", "step", "pictures", "split", "source", "target", "n", "out", "set"},
+}
+
+
+def check(given: argparse.Namespace) -> None:
+    """Refuses what would be asked for in vain.
+
+    Raises:
+        UserError: If a flag belongs to another way of the command than the one that is taken.
+    """
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    usual = vars(parser.parse_args([]))
+    asked = {name for name, value in usual.items() if getattr(given, name) != value}
+    written = {
+        "run_id": "RUN",
+        "pictures": "PICTURE",
+        "n": "-n",
+        "source": "--from",
+        "target": "--to",
+    }
+    for way, listens in WAYS.items():
+        if way not in asked:
+            continue
+        for name in sorted(asked - listens - {way}):
+            raise UserError(
+                f"--{way} does nothing with {written.get(name, f'--{name}')}. Leave one of them out."
+            )
+    if "name" in asked and "domains" not in asked:
+        raise UserError("--name is that of a set that --domains joins. Leave it out.")
+    if "pictures" in asked and asked & {"split", "n"}:
+        raise UserError("Pictures are named, or taken with --split and -n. Leave one of them out.")
+
+
 @commands.add("translate", arguments=arguments)
 def run(arguments: argparse.Namespace) -> None:
     """Turn pictures into another kind with a run, and keep the rest of them; or join two sets for it."""
+    check(arguments)
     if arguments.domains:
         joined(arguments)
         return
@@ -212,9 +251,13 @@ def mix(arguments: argparse.Namespace) -> None:
 
     out = out_file(arguments.out, ".png", ".npz") if arguments.out else None
     job = runs.find(arguments.run_id)
-    space = latent.open_space(runs.open_model(job, arguments.step))
-    if min(arguments.mix) < 0:
-        raise UserError(f"--mix takes numbers from 0, got {min(arguments.mix)}. For example 0 1.")
+    opened = runs.open_model(job, arguments.step)
+    sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
+    space = latent.open_space(opened, sampling)
+    if not all(0 <= number <= 10**9 for number in arguments.mix):
+        raise UserError(
+            f"--mix takes numbers from 0 to 1,000,000,000, got {arguments.mix}. For example 0 1."
+        )
     count = latent.mixable(space)
     if not count:
         raise UserError(latent.NO_LAYERS)
@@ -261,6 +304,7 @@ def joined(arguments: argparse.Namespace) -> None:
     }
     lines = [
         *saved.notes,
-        f"Kept as {saved.name}. Train on it: python -m core train {saved.name} --family diffusion",
+        f"Kept as {saved.name}. Train on it: python -m core train --dataset {saved.name} "
+        "--family diffusion",
     ]
     show(arguments, result, lines)

@@ -49,7 +49,14 @@ from core.latent.rendering import (
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on
 from core.latent.standings import METHODS as TRANSLATIONS
-from core.latent.standings import MeasuredWay, Standings, colours, examples, standings
+from core.latent.standings import (
+    MeasuredWay,
+    Standings,
+    colours,
+    examples,
+    measured,
+    standings,
+)
 from core.latent.together import JOINED, beside, carry, joints
 from core.latent.translation import (
     Aspect,

@@ -170,7 +170,7 @@ def inks(conditions: np.ndarray, count: int = 16) -> list[str]:
         count: At most.
 
     Returns:
-        As ``#rrggbb``, the most usual first; of grey ones the one that is farthest from the paper.
+        As ``#rrggbb``, the one that is seen best on the paper first; of grey ones only that.
     """
     colours = _counted(conditions)
     paper = colours[0]
@@ -182,6 +182,7 @@ def inks(conditions: np.ndarray, count: int = 16) -> list[str]:
             kept.append(colour)
         if len(kept) > count:
             break
+    kept[1:] = sorted(kept[1:], key=lambda colour: -np.abs(colour - paper).sum())
     return [_hex(colour) for colour in kept[1:]] or ["#000000"]
 
 

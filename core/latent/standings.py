@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,15 +157,12 @@ def standings(
         raise UserError(
             "Colours are compared between two classes. Choose two classes of the dataset."
         )
-    known = (
-        space.key, space.sampling.record(), dataset.fingerprint, source, target, count, strength, masked, seed,
-    )  # fmt: skip
-    mark = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
-    file = settings().cache / "translations" / f"{mark[:32]}.json"
-    try:
-        return _read(json.loads(file.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: measured again
-        pass
+    known = measured(
+        space, dataset, source, target, count=count, strength=strength, masked=masked, seed=seed
+    )
+    if known is not None:
+        return known
+    file = _file(space, dataset, source, target, count, strength, masked, seed)
     rows = examples(dataset, aspect, source, count)
     x = dataset.images(rows)
     made = translate(
@@ -193,6 +191,36 @@ def standings(
     )
     files.keep(file, json.dumps(found.record()).encode())
     return found
+
+
+def measured(
+    space: Space,
+    dataset: Dataset,
+    source: str,
+    target: str,
+    *,
+    count: int = 100,
+    strength: float = 1.0,
+    masked: bool = True,
+    seed: int = 0,
+) -> Standings | None:
+    """Gives what :func:`standings` has measured before; None where it has not."""
+    file = _file(space, dataset, source, target, count, strength, masked, seed)
+    try:
+        return _read(json.loads(file.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: measured again
+        return None
+
+
+def _file(space: Space, dataset: Dataset, *known: Any) -> Path:
+    """Says where standings are kept."""
+    mark = json.dumps(
+        (space.key, space.sampling.record(), dataset.fingerprint, *known),
+        sort_keys=True,
+        default=str,
+    )
+    name = hashlib.sha256(mark.encode()).hexdigest()[:32]
+    return settings().cache / "translations" / f"{name}.json"
 
 
 def _stand(

@@ -98,8 +98,9 @@ class Pix2Pix(nn.Module):
         self.batch = 32
         paired = config.condition == "auto" and spec.condition > 0
         self.told = spec.condition if paired else 0
-        self.means = "second image" if paired else config.condition.replace("auto", "edges")
-        channels = self.told or (spec.channels if self.means == "coarse" else 1)
+        coarse = config.condition == "coarse"
+        self.means = "second image" if paired else "coarse picture" if coarse else "edges"
+        channels = self.told or (spec.channels if coarse else 1)
         self.generator = Translator(channels, spec.channels, spec.size, config.width)
         self.critic = PatchCritic(channels + spec.channels, config.width) if config.critic else None
         shape = (channels, spec.size, spec.size)

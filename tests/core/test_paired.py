@@ -20,6 +20,7 @@ from core.catalog import UserError
 from core.datasets import Dataset, SecondImages, optout, store
 from core.datasets import faces as drawing
 from core.datasets.optout import kept
+from core.latent.rendering import ground, inks
 from core.measure.study import Evaluator
 from core.models import Renders, Spec, families
 from core.tensors import edges
@@ -320,3 +321,11 @@ def test_the_command_makes_an_image_of_a_picture(here, tmp_path, capsys):
     assert np.allclose(one, two, atol=1e-5)
     for condition in ("9999", str(tmp_path / "none.png")):
         assert main(["sample", job.id, "--condition", condition, "--out", str(out[0])]) == 2
+
+
+def test_the_first_pencil_is_the_one_that_is_seen_best_on_the_paper():
+    x = np.full((4, 3, 8, 8), 255, np.uint8)
+    x[:, :, 0] = np.array([255, 240, 200])[:, None]  # pale, and the most usual
+    x[:, :, 1, :3] = 20
+    assert ground(x) == "#ffffff"
+    assert inks(x) == ["#141414", "#fff0c8"]

@@ -414,4 +414,27 @@ def test_the_command_translates_items_and_joins_sets(
     assert "There is nothing to translate" in capsys.readouterr().err
     assert main(["translate", "--domains", "digits", "plain", "--name", "both", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["domains"] == ["digits", "plain"]
+    assert main(["translate", "--domains", "digits", "plain", "--name", "a b"]) == 0
+    assert "train --dataset a-b --family diffusion" in capsys.readouterr().out
     assert datasets.load("both").classes == ("digits", "plain")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("RUN --mix 0 1 --to 8", "--mix does nothing with --to"),
+        ("RUN --from 3 --to 8 --colours --strength 2 --split test", "does nothing with --strength"),
+        ("RUN --from 3 --to 8 --compare --out a.png", "--compare does nothing with --out"),
+        ("RUN --domains digits faces", "--domains does nothing with RUN"),
+        ("RUN a.png --from 3 --to 8 --split test", "Pictures are named, or taken"),
+        ("RUN --from 3 --to 8 --split test --name both", "--name is that of a set"),
+        ("RUN --mix 0 99999999999999999999", "--mix takes numbers from 0"),
+    ],
+)
+def test_the_command_refuses_what_would_do_nothing(
+    trained: Any, capsys: pytest.CaptureFixture[str], words: str, why: str
+) -> None:
+    from core.__main__ import main
+
+    assert main(["translate", *words.replace("RUN", trained.runs["gan"]).split()]) == 2
+    assert why in capsys.readouterr().err

@@ -51,3 +51,11 @@ def test_a_view_only_server_trains_nothing_further(visit, trained, setting, spaw
     seen = visit("train", run=trained.runs["vae"]).press("train.further")
     assert seen.widget("further.start").disabled
     assert spawned == []
+
+
+def test_where_no_other_set_fits_its_own_stands_first(gallery):
+    from core.models import Spec
+    from pages.parts.train.further import fitting
+
+    run = jobs.get("shipped-faces-vae")
+    assert next(iter(fitting(run, Spec.of(runs.record(run)["spec"])))) == "faces"

@@ -7,6 +7,7 @@ import base64
 import numpy as np
 
 from core import datasets
+from core.building import domains
 from core.ground import sheets
 
 
@@ -58,3 +59,33 @@ def test_two_sets_are_joined_as_domains_on_the_data_page(visit, trained):
     joined = datasets.load("digits-plain")
     assert joined.classes == ("digits", "plain")
     assert "of digits and 60 of plain, as two classes" in seen.texts("toast")
+
+
+def test_between_two_sets_what_costs_nothing_comes_first_until_the_model_is_better(
+    visit, trained, setting, monkeypatch
+):
+    from core import latent, worker
+    from core.ground.stats import Estimate
+    from core.kinds import submit
+
+    setting(nice=0, threads=1)
+    both = domains.joined(datasets.load("plain"), datasets.load("digits"))
+    datasets.save(datasets.free("both"), both)
+    job = submit("train", {"dataset": "both", "family": "diffusion"}, {"train.images": 64})
+    worker.work(job.path)
+    seen = visit("latent", run=job.id).set(latent__tool="translate").calm()
+    assert seen.widget("latent.by").value == "colours"
+    assert seen.widget("latent.strength").disabled
+    assert "until the model is measured to be better" in seen.texts("caption")
+    seen.set(latent__by="model").calm()
+    assert not seen.widget("latent.strength").disabled
+
+    share = Estimate(0.5, 0.4, 0.6, 9)
+    ways = tuple(
+        latent.MeasuredWay(method, share, None, share, 1.0) for method in latent.TRANSLATIONS
+    )
+    better = latent.Standings("plain", "digits", 9, ways, Estimate(0.2, 0.1, 0.3, 9), 1.0)
+    monkeypatch.setattr(latent, "measured", lambda *given, **more: better)
+    fresh = visit("latent", run=job.id).set(latent__tool="translate").calm()
+    assert fresh.widget("latent.by").value == "model"
+    assert fresh.texts("success").startswith("The model is better")

@@ -37,12 +37,12 @@ def draw(spot: Spot) -> None:
         if way == "start":
             known = begun(spot, word)
         if way == "upload":
-            data = uploaded(word)
+            data = uploaded(spot, word)
         else:
             paper, pencils = _pencils(spot.checkpoint.run, spot.checkpoint.step, spot)
             drawing = canvas(
                 key="latent.sketch.canvas",
-                alt=f"A sheet to draw a {word} on; the image is made of it beside",
+                alt=f"A sheet to draw {one(word)} on; the image is made of it beside",
                 side=288,
                 ground=paper,
                 inks=pencils,
@@ -51,6 +51,9 @@ def draw(spot: Spot) -> None:
             )
             data = None if drawing is None else drawing[1]
     with result:
+        if way == "upload" and data is None:
+            st.caption("After the upload the image is made of it, here.")
+            return
         if data is None and known is None:
             st.caption(
                 f"Draw with the pencils, or begin with the {word} of an image that the model has not seen: after every "
@@ -58,6 +61,15 @@ def draw(spot: Spot) -> None:
             )
             return
         present(spot, word, known, data)
+
+
+def one(word: str) -> str:
+    """Puts an article before what the model is told, unless there are several.
+
+    >>> one("sketch"), one("edges")
+    ('a sketch', 'edges')
+    """
+    return word if word.endswith("s") else f"a {word}"
 
 
 def begun(spot: Spot, word: str) -> Any:
@@ -90,10 +102,13 @@ def begun(spot: Spot, word: str) -> Any:
     return _held_out(spot.key, int(held_out[int(number)]), spot)
 
 
-def uploaded(word: str) -> bytes | None:
-    """Takes a file."""
+def uploaded(spot: Spot, word: str) -> bytes | None:
+    """Takes a file: what the model is told, or an image of which it makes that itself."""
+    told = spot.opened.model.told
     file = st.file_uploader(
-        f"A {word}, as a picture",
+        f"Your {word}, as a picture"
+        if told
+        else f"An image, of which the model makes the {word} itself",
         key="latent.sketch.upload",
         type=["png", "jpg", "jpeg", "webp", "bmp"],
         max_upload_size=min(20, settings().upload_mb),

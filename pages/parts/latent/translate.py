@@ -82,7 +82,7 @@ def draw(spot: Spot) -> None:
                 )
             else:
                 one(spot, wish, reading, taken)
-    if joined(spot):
+    if between(spot, wish.aspect):
         compare(spot, wish, reading)
 
 
@@ -194,6 +194,9 @@ def wanted(spot: Spot, offered: Any) -> Wish:
             bind="query-params",
             help="What it is to become.",
         )
+    masked, colours = False, False
+    if between(spot, aspect):
+        colours = by_colours(spot, aspect, source, target)
     strength = st.slider(
         "Strength",
         0.1,
@@ -202,12 +205,10 @@ def wanted(spot: Spot, offered: Any) -> Wish:
         0.1,
         key="latent.strength",
         bind="query-params",
-        help="How far to go: 1 is the usual way, less changes less.",
+        disabled=colours,
+        help="How far the model goes: 1 is the usual way, less changes less.",
     )
-    masked, colours = False, False
-    if joined(spot):
-        colours = by_colours(spot, source, target)
-    elif spot.space.slow:
+    if spot.space.slow and not joined(spot):
         masked = st.toggle(
             "Keep what both have in common",
             value=True,
@@ -218,18 +219,28 @@ def wanted(spot: Spot, offered: Any) -> Wish:
     return Wish(aspect, source or "", target or aspect.terms[1], strength, masked, colours)
 
 
+def between(spot: Spot, aspect: Any) -> bool:
+    """Tells whether what changes is the set that a picture belongs to."""
+    from core.latent.translation import CLASS
+
+    return joined(spot) and aspect.name == CLASS
+
+
 def forget() -> None:
     """Leaves both values open when something else is to change, whose values are others."""
     for key in ("latent.kind.from", "latent.kind.to"):
         st.session_state.pop(key, None)
 
 
-def by_colours(spot: Spot, source: str | None, target: str | None) -> bool:
-    """Asks which way to take between two sets: the model, or what costs nothing."""
+def by_colours(spot: Spot, aspect: Any, source: str | None, target: str | None) -> bool:
+    """Asks which way to take between two sets: what costs nothing, until the model was measured to be better."""
+    terms = aspect.terms
+    found = stood(spot, *ends(aspect, source, target or terms[1]))
+    better = found is not None and found.best == "model"
     way = st.segmented_control(
         "By",
         list(WAYS),
-        default="model",
+        default="model" if better else "colours",
         key="latent.by",
         required=True,
         bind="query-params",
@@ -237,7 +248,14 @@ def by_colours(spot: Spot, source: str | None, target: str | None) -> bool:
         help="Colours alone gives the pictures the grey levels or colours of the other set, by optimal transport; "
         "no model is needed.",
     )
+    if found is None:
+        st.caption("What costs nothing comes first, until the model is measured to be better.")
     return way == "colours"
+
+
+def ends(aspect: Any, source: str | None, target: str) -> tuple[str, str]:
+    """Says from what to what it goes, where one end was left open."""
+    return source or next(term for term in aspect.terms if term != target), target
 
 
 # --- One picture ----------------------------------------------------------------------------------------------------
@@ -346,7 +364,7 @@ def several(spot: Spot, wish: Wish, reading: Any) -> None:
     """Turns held-out images into another kind, in rows of before, after and, where it is known, the truth."""
     from core import latent
 
-    source = wish.source or next(term for term in wish.aspect.terms if term != wish.target)
+    source, _ = ends(wish.aspect, wish.source, wish.target)
     if source == wish.target:
         st.caption("From and to are the same. Choose two different values.")
         return
@@ -478,33 +496,35 @@ def compare(spot: Spot, wish: Wish, reading: Any) -> None:
     """Says whether the model translates between two sets better than what costs nothing, measured when asked for."""
     from core import latent
 
-    source = wish.source or next(term for term in wish.aspect.terms if term != wish.target)
-    if reading is None or source == wish.target:
+    source, target = ends(wish.aspect, wish.source, wish.target)
+    found = stood(spot, source, target)
+    if source == target or (found is None and reading is None):
         return
-    key = f"{spot.checkpoint.run} {spot.checkpoint.step} {source} {wish.target} {wish.strength}"
-    pressed = st.button(
-        f"Measure the model against colours alone on {MEASURED} held-out images",
-        key="latent.compare",
-        icon=":material/balance:",
-        help="A reader of images says how many become the other kind and keep their content; about a minute.",
-    )
-    if not pressed and st.session_state.get("latent.compared") != key:
-        st.caption(
-            "Between two sets, changing colours alone costs nothing. Measure whether the model is better."
-        )
-        return
-    bar = show.Bar("Measuring")
-    found = latent.standings(
-        spot.space, spot.dataset, source, wish.target, reading,
-        count=MEASURED, strength=wish.strength, masked=False, seed=spot.choice.seed, watch=bar,
-    )  # fmt: skip
-    bar.close()
-    st.session_state["latent.compared"] = key
+    if found is None:
+        if not st.button(
+            f"Measure the model against colours alone on {MEASURED} held-out images",
+            key="latent.compare",
+            icon=":material/balance:",
+            help="At strength 1. A reader of images says how many become the other kind and keep their content; about "
+            "a minute.",
+        ):
+            return
+        bar = show.Bar("Measuring")
+        found = latent.standings(
+            spot.space, spot.dataset, source, target, reading,
+            count=MEASURED, masked=False, seed=spot.choice.seed, watch=bar,
+        )  # fmt: skip
+        bar.close()
+        st.session_state["latent.compared"] = (asked(spot, source, target), found)
+        st.session_state["latent.next"] = {"latent.by": found.best}  # what is better is taken
+        st.rerun()
     (st.success if found.best == "model" else st.warning)(shell.plain(found.sentence))
     st.table(
         {
             "": [latent.TRANSLATIONS[way.method] for way in found.ways],
-            f"taken for {wish.target}": [percent(way.reached.value, 0) for way in found.ways],
+            f"taken for {shell.plain(target)}": [
+                percent(way.reached.value, 0) for way in found.ways
+            ],
             "content kept": [
                 percent(way.kept.value if way.kept else None, 0) for way in found.ways
             ],
@@ -512,3 +532,22 @@ def compare(spot: Spot, wish: Wish, reading: Any) -> None:
             "distance (real: 1)": [f"{way.distance:.1f}" for way in found.ways],
         }
     )
+
+
+def asked(spot: Spot, source: str, target: str) -> str:
+    """Names what is compared."""
+    run, step = spot.checkpoint.run, spot.checkpoint.step
+    return f"{run} {step} {spot.choice.sampling} {spot.choice.seed} {source} {target}"
+
+
+def stood(spot: Spot, source: str, target: str) -> Any:
+    """Gives what was measured of the ways between two sets, also where nothing may be kept; else None."""
+    from core import latent
+
+    key, found = st.session_state.get("latent.compared", ("", None))
+    if key == asked(spot, source, target):
+        return found
+    return latent.measured(
+        spot.space, spot.dataset, source, target,
+        count=MEASURED, masked=False, seed=spot.choice.seed,
+    )  # fmt: skip

@@ -41,7 +41,7 @@ def again(run: jobs.Job) -> bool:
 
 
 def fitting(run: jobs.Job, spec: Spec) -> dict[str, str]:
-    """Lists the datasets that a run could go on with, by name: saved ones of its size first, then sources.
+    """Lists the datasets that a run could go on with, by name: saved ones of its size, its own, then sources.
 
     A source says its size only when it is read, and takes that of the run where it can.
     """
@@ -59,9 +59,8 @@ def fitting(run: jobs.Job, spec: Spec) -> dict[str, str]:
         else:
             saved[name] = about.title
     own = runs.dataset_of(run)
-    return {n: t for n, t in saved.items() if n != own} | {
-        n: t for n, t in {**saved, **sources}.items() if n == own or n in sources
-    }
+    others = {n: t for n, t in saved.items() if n != own}
+    return others | {n: t for n, t in {**saved, **sources}.items() if n == own} | sources
 
 
 def of_size(name: str, run: jobs.Job, spec: Spec) -> dict[str, Any]:
