@@ -43,22 +43,22 @@ def again(run: jobs.Job) -> bool:
 def fitting(run: jobs.Job, spec: Spec) -> dict[str, str]:
     """Lists the datasets that a run could go on with, by name: saved ones of its size, its own, then sources.
 
-    A source says its size only when it is read, and takes that of the run where it can.
+    A source stands here where it can be read at the size of the run.
     """
-    importers = {medium.source for medium in media}
+    importers, own = {medium.source for medium in media}, runs.dataset_of(run)
     saved, sources = {}, {}
     for name in datasets.names():
         about = datasets.describe(name)
         if name in importers or about.medium.name != spec.medium:
             continue
         if not about.saved:
-            sources[name] = about.title
+            if name == own or spec.form != "picture" or of_size(name, run, spec):
+                sources[name] = about.title
         elif about.size is not None and spec.form == "picture":
             if (about.size["channels"], about.size["size"]) == (spec.channels, spec.size):
                 saved[name] = f"{about.title} ({about.size['images']:,})"
         else:
             saved[name] = about.title
-    own = runs.dataset_of(run)
     others = {n: t for n, t in saved.items() if n != own}
     return others | {n: t for n, t in {**saved, **sources}.items() if n == own} | sources
 
