@@ -128,7 +128,7 @@ def from_code(path: str, weights: str | Path | None, dataset: Dataset) -> Target
     origin = brought.origins.get("factory")
     config = origin.config.of({"place": path, "weights": str(weights or "")}, "classifier")
     spec = brought.spec_of(dataset)
-    return Target.of(origin.make(config, b"", spec, dataset.classes, None))
+    return Target.of(origin.make(config, None, spec, dataset.classes, None))
 
 
 def _plain(dataset: Dataset, watch: Watch) -> Opened:

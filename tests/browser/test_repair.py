@@ -22,6 +22,7 @@ def test_a_hole_is_marked_by_hand_and_by_keys_and_filled(gallery, tiny_runs, scr
     press("Clear")
     expect(canvas).to_have_attribute("data-marked", "0")
     press("Box")
+    canvas.scroll_into_view_if_needed()  # the mouse reaches what is seen alone
     box = canvas.bounding_box()
     side = box["width"] / 8
     mouse = screen.page.mouse
