@@ -19,6 +19,8 @@ from core.brought import autoencoder, text_to_image
 from core.brought.diffusers import read_schedule
 from core.brought.text_to_image import NoiseSchedule, TextToImageSampling
 from core.catalog import UserError
+from core.kinds import train as training
+from core.latent import repair
 from core.models import Prompts
 from core.text import TextEncoder, TextShape, Tokens
 from core.text.tokens import read_merges, read_vocabulary
@@ -416,7 +418,8 @@ def test_an_autoencoder_draws_from_the_normal_distribution_of_your_images(monkey
     digits = datasets.load("digits")
     kept = brought.keep("Coder", brought.read(tmp_path / "vae"), {}, digits)
     assert jobs.get(kept.id).status == "finished", jobs.get(kept.id).message
-    opened = runs.open_model(jobs.get(kept.id))
+    run = kept.id
+    opened = runs.open_model(jobs.get(run))
     model, sampling = opened.model, opened.usual
     x, _ = Split(digits, "train", torch.device("cpu")).at(torch.arange(len(digits.splits["train"])))
     mean, log_var = model.spread(x, None)
@@ -435,3 +438,8 @@ def test_an_autoencoder_draws_from_the_normal_distribution_of_your_images(monkey
     assert math.isfinite(float(other.latent(range(9), 0, sampling).sum()))
     space = latent.open_space(opened)
     assert space.encodes == "mean" and torch.allclose(space.encode(x[:2]), mean[:2], atol=1e-5)
+    known = torch.ones(8, 8, dtype=torch.bool)
+    known[2:6, 2:6] = False
+    *_, filled = repair.fill(space, x[:1], repair.Known.mask(known), fills=2)
+    assert torch.equal(filled.images[:, :, known], x[:1, :, known].expand(2, -1, -1))
+    assert "not trained here" in training.lacking(jobs.get(run))
