@@ -255,6 +255,8 @@ def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     config, signature = entry.prepare(config)
     paths = {name for name, knob in config.knobs().items() if knob.path}
     values = {name: value for name, value in config.record().items() if name not in paths}
+    if values.get("pair") == "none":  # what was prepared before there were pairs is found again
+        del values["pair"]
     # what was opted out since is left out of an import, which is therefore made anew
     left_out = [stamp] if entry.preview is not None and (stamp := optout.stamp()) else []
     text = json.dumps([VERSION, entry.name, values, signature, *left_out], sort_keys=True)

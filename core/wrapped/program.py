@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,7 +74,7 @@ def found(place: str, what: str) -> tuple[ModuleType, Any]:
         ) from error
 
 
-def called(place: str, make: Callable[[], Any], how: str, wanted: str) -> Any:
+def called(place: str, make: Any, how: str, wanted: str) -> Any:
     """Calls what stands at a place.
 
     Raises:

@@ -467,7 +467,9 @@ def test_a_run_is_stopped_resumed_renamed_and_deleted(here, run, wrong, monkeypa
         "name": "Anna",
         "note": "good",
     }
-    assert wrong("rename", "Anna") == "Nothing to change: give --name or --note."
+    assert (
+        wrong("rename", "Anna") == "Nothing to change: give --name, --note, --licence or --consent."
+    )
     assert (
         wrong("delete", "Anna")
         == f"This deletes {job.id} and all its files for good. Add --yes to do it."

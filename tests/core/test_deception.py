@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from core import datasets, jobs, runs
+from core.catalog import Config
 from core.models import Spec
 from core.robustness import classifiers, tricks
 from core.robustness.tricks.critic import auc
@@ -51,12 +52,19 @@ def test_a_trick_goes_to_its_end_with_numbers_and_pictures(gallery, name, family
 class Drawn(torch.nn.Module):
     """Makes images of latents, and says no more of itself."""
 
-    def latent(self, ids, seed, sampling): ...
-    def decode(self, z, y, sampling): ...
+    classes = 0
+
+    def latent(self, ids, seed, sampling):
+        return torch.zeros(len(ids), 2)
+
+    def decode(self, z, y, sampling):
+        return z * 2
 
 
 class Exact(Drawn):
-    def encode(self, x, y, sampling): ...
+    def encode(self, x, y, sampling):
+        return x / 2
+
     def log_prob(self, x, y, generator): ...
 
 
@@ -97,7 +105,7 @@ class Critical(Drawn):
     ],
 )
 def test_what_a_model_can_decides_which_tricks_it_is_put_to(kind, fitting):
-    opened = runs.Opened("run", 1, 1, "new", kind(), Spec("image", (1, 8, 8), 17), (), None)
+    opened = runs.Opened("run", 1, 1, "new", kind(), Spec("image", (1, 8, 8), 17), (), Config)
     assert {trick.name for trick in tricks.tricks if trick.fits(opened)} == fitting
 
 

@@ -322,18 +322,19 @@ def test_a_dataset_without_labels_says_so(visit, trained):
 
 
 def test_weights_that_are_refused_are_looked_at_once(monkeypatch):
-    from core import weights
+    from core import brought
     from core.catalog import UserError
     from pages.parts.robustness import bring
 
     monkeypatch.setattr(bring.st, "session_state", {})
     monkeypatch.setattr(bring.threading, "Timer", lambda *a: type("T", (), {"start": print})())
+    said = []
     for _ in range(2):
-        with pytest.raises(UserError, match="This file holds no weights that can be read"):
-            bring.looked("one", b"nothing")
-        monkeypatch.setattr(weights, "look", lambda file: pytest.fail("it was looked at again"))
-    monkeypatch.setattr(weights, "look", lambda file: 3)
-    assert bring.looked("another", b"") == bring.looked("another", b"") == 3
+        with pytest.raises(UserError) as refused:
+            bring.looked([("one.safetensors", b"nothing")])
+        said.append(str(refused.value))
+        monkeypatch.setattr(brought, "sent", lambda files: pytest.fail("it was looked at again"))
+    assert said[0] == said[1] and "holds no weights that can be read" in said[0]
 
 
 def test_what_needs_gradients_is_not_offered_for_a_classifier_that_gives_answers_only(
