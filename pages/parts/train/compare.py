@@ -41,7 +41,9 @@ def changed(run: jobs.Job) -> tuple[int, ...]:
     return tuple(file.stat().st_size if file.exists() else 0 for file in files)
 
 
-@st.cache_data(max_entries=1000, show_spinner=False)
+@st.cache_data(
+    max_entries=5000, show_spinner=False
+)  # fewer than runs would find none of them again
 def summary(path: str, changed: tuple[int, ...]) -> dict[str, float | int | None]:
     """Reads the best distance of a run with the copying there, the classes of its network, and its speed."""
     records = files.Log(Path(path)).read()[0]
