@@ -3,8 +3,8 @@
 The condition is the second image of each item; of a dataset without one it is made of the image itself, so that any
 dataset can teach how to fill in outlines, or to sharpen what is coarse.
 
-Reproduce: ``python -m benchmarks.paired -n 1000`` measures the pix2pix run that ships, 25,600 images of training: on 1,000
-held-out faces its error is 0.067 of the mean face's; glasses, hair and smile are as drawn in 98, 100 and 81 %.
+Reproduce: ``python -m benchmarks.paired -n 1000`` measures the pix2pix run that ships, 25,600 images of training: on
+1,000 held-out faces its error is 0.067 of the mean face's; glasses, hair and smile are as drawn in 98, 100 and 81 %.
 
 References (used throughout the code):
     [1] Isola et al., 2017, Image-to-image translation with conditional adversarial networks, https://arxiv.org/abs/1611.07004
