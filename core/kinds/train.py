@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import fitted, jobs, runs
+from core import descent, fitted, jobs, runs
 from core.catalog import Config, UserError, knob
 from core.ground import files, machine
 from core.ground.settings import settings
 from core.ground.watch import Stopped
 from core.kinds import Expected, Task, configure, flat, kinds, parts, resume
+from core.measure import learning
 from core.models import Curve, Spec
 
 if TYPE_CHECKING:
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
     from core.datasets import Dataset
     from core.training import Progress
 
-QUALITY = (  # what the watch sees
-    Curve(
-        "distance",
-        "Distance to held-out images",
-        "Sliced Wasserstein distance between features of 500 images (fewer in small sets); lower is nearer.",
-        lines={"distance": "generated", "distance_floor": "real training images"},
-        scale="log",
-        position="first",
-    ),
-    Curve(
-        "copying",
-        "Copying",
-        "Share of samples nearer to a training image than to an equally likely held-out one: 0.5 is none. Rising far "
-        "above what real images have, the model repeats what it saw; Evaluate tests it.",
-        lines={"copying": "nearer to training", "copying_real": "real held-out images"},
-        position="steering",
-    ),
-)
 SPEED = Curve(
     "images_per_second",
     "Speed",
@@ -58,10 +41,6 @@ RECORD = "run.json"
 FILES = {"log.jsonl": "Records (JSON lines)"}
 PILOT = 0.3  # seconds over which a pace is measured
 RESUMES = "Resume goes on from the newest checkpoint."
-COPYING = 0.6  # share of samples nearer to training than to held-out images from which a model is said to copy
-FEW = 1000  # training images of a set that a model of usual size hardly copies
-WATCHABLE = 10  # held-out images at least that quality is measured by
-COPIES = 100  # samples at least that are looked at for copies
 
 
 def curves(run: jobs.Job) -> tuple[Curve, ...]:
@@ -69,7 +48,7 @@ def curves(run: jobs.Job) -> tuple[Curve, ...]:
     from core import training
 
     own = runs.trained(run.config).curves(run.config)
-    return (*own, *QUALITY, *training.CURVES, SPEED)
+    return (*own, *learning.QUALITY, *training.CURVES, SPEED)
 
 
 def _curves(record: Mapping[str, Any]) -> Sequence[Curve]:
@@ -289,7 +268,7 @@ def allow(config: dict[str, Any], family: str) -> None:
                 f"{run.name} is of the family {runs.family_of(run)}, and a {family} cannot start from it. "
                 "Choose a run of the same family, or leave train.parent out."
             )
-        if why := lacking(run):
+        if why := descent.lacking(run):
             raise UserError(why)
         train["parent"] = f"{run.id}@{step}"
     elif family not in (*families.names(), *kinds.names()):
@@ -298,42 +277,7 @@ def allow(config: dict[str, Any], family: str) -> None:
             "train.parent (--from RUN), or choose a family."
         )
     if further := config.get("further"):
-        _allow_layers(further, train["parent"])
-
-
-def lacking(run: jobs.Job) -> str:
-    """Says why nothing can start from the weights of a run; empty where it can."""
-    from core import brought
-    from core.models import Trainable, families
-
-    record = runs.record(run)
-    name = record.get("brought", {}).get("name")
-    if name is not None and name not in families:
-        origin = brought.origins.get(name)
-        if origin.further is None:
-            return (
-                f"{run.name} was brought from elsewhere ({origin.title}), and such a model is not trained here. "
-                "Explore it as it is, or train a run of your own."
-            )
-    if not isinstance(runs.network(record), Trainable):
-        return f"The network of {run.name} says no loss to train it by. Explore it as it is."
-    return ""
-
-
-def _allow_layers(further: Mapping[str, Any], parent: str) -> None:
-    """Checks that there are weights to go on from, and that their network has the layers that are to learn."""
-    if further["layers"] == "all":
-        return
-    if not parent:
-        raise UserError(
-            f"further.layers={further['layers']} says what is learned anew of a run, and this training starts from "
-            "none. Name one as train.parent (--from RUN), or leave further.layers out."
-        )
-    from core.training import FineTuneConfig
-    from core.training import further as layers
-
-    run, _ = runs.named(parent)
-    layers.able(runs.network(runs.record(run)), FineTuneConfig.of(further, "further"))
+        descent.allow_layers(further, train["parent"])
 
 
 def _allow_images(count: int) -> None:
@@ -479,8 +423,8 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
         "revision": _revision(),
     }
     if record["train"].get("parent"):
-        _take_brought(record)
-        record["parent"] = _descent(record)
+        descent.take_brought(record)
+        record["parent"] = descent.descent(record)
         if further := task.job.config.get("further"):
             record["further"] = further
     (task.path / "samples").mkdir(exist_ok=True)
@@ -488,28 +432,6 @@ def begin(task: Task, what: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     files.write_json(task.path / RECORD, record)
     agreed(record)
     return dataset, record
-
-
-def _take_brought(record: dict[str, Any]) -> None:
-    """Takes over what a brought run says of itself: its terms, and its network, for the classes of the new dataset.
-
-    Raises:
-        UserError: If the network cannot be made for them.
-    """
-    from core import brought
-    from core.models import families
-
-    theirs = runs.record(runs.named(record["train"]["parent"])[0])
-    if "terms" in theirs:  # which hold for what is made of it
-        record["terms"] = theirs["terms"]
-    source = theirs.get("brought")
-    if source is None or source["name"] in families:  # what was packed is of a family again
-        return
-    classes = theirs["dataset"]["classes"][: theirs["classes"]], record["dataset"]["classes"]
-    further = brought.origins.get(source["name"]).further
-    assert further is not None
-    del record["family"]
-    record["brought"] = source | {"facts": further(source["facts"], *classes)}
 
 
 def _before(record: Mapping[str, Any]) -> list[str]:
@@ -537,196 +459,6 @@ def _extended(task: Task, record: dict[str, Any]) -> None:
         record["extended"] = [*record.get("extended", []), step | {"from": old, "to": new}]
         record["train"]["images"] = new
         files.write_json(task.path / RECORD, record)
-
-
-def _descent(record: dict[str, Any]) -> dict[str, Any]:
-    """Names the run that a training starts from, and says what is different now.
-
-    Raises:
-        UserError: If the weights of that run do not fit these images or settings.
-    """
-    from core.tensors import fingerprint
-    from core.training import further
-
-    run, step = runs.named(record["train"]["parent"])
-    theirs = runs.record(run)
-    trained = runs.trained(record)
-    spec, other = Spec.of(record["spec"]), Spec.of(theirs["spec"])
-    if (spec.medium, spec.shape) != (other.medium, other.shape) or (
-        trained.classifies and spec.classes != other.classes  # whose last layer is made for them
-    ):
-        raise UserError(
-            f"{run.name} was trained on images with {other}, and these have {spec}, "
-            "so its weights do not fit. "
-            "Choose a run on images of this kind, or leave train.parent out."
-            + _prepared(spec, other)
-        )
-    pairs = {
-        "dataset": [source["dataset"]["name"] for source in (theirs, record)],
-        "images of the dataset": [source["dataset"]["images"] for source in (theirs, record)],
-        "content of the dataset": [
-            source["dataset"]["fingerprint"][:12] for source in (theirs, record)
-        ],
-        "levels": [other.levels, spec.levels],
-    }
-    before = theirs[runs.trained(theirs).part]
-    own = record[trained.part]
-    parts_of = {trained.part: (before.get("config", before), own.get("config", own))}
-    if theirs["train"]["images"]:  # of what was brought nobody knows how it was trained
-        parts_of = {"train": (theirs["train"], record["train"])} | parts_of
-    for where, (old, new) in parts_of.items():
-        pairs |= {f"{where}.{n}": [old[n], value] for n, value in new.items() if n in old}
-    changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    changed.pop("train.parent", None)
-    opened = runs.open_model(run, step)
-    return {
-        "run": run.id,
-        "name": run.name,
-        "step": step,
-        "digest": fingerprint(opened.model),
-        "classes": further.lineage(opened.classes, record["dataset"]["classes"]),
-        "changed": changed,
-    }
-
-
-def _prepared(spec: Spec, other: Spec) -> str:
-    """Says how images would have to be prepared for a run on others; empty where that is not all."""
-    if spec.form != "picture" or spec.medium != other.medium or spec.shape == other.shape:
-        return ""
-    colour = {1: "in grey", 3: "in colour"}.get(other.channels, f"with {other.channels} channels")
-    return f" Or import these images again at {other.size} px {colour}."
-
-
-def _inherited(record: dict[str, Any], model: Any) -> dict[str, Tensor]:
-    """Gives the weights that a training starts from as they fit its network, on the processor."""
-    from core.training import further
-
-    parent = record["parent"]
-    opened = runs.open_model(jobs.get(parent["run"]), parent["step"])
-    return further.inherited(
-        model, opened.model, opened.classes, record["dataset"]["classes"][: model.classes]
-    )
-
-
-def _chosen(record: dict[str, Any], model: Any, family: str) -> float:
-    """Lets those layers of a network learn that were chosen; gives the share of the learning rate that suits them."""
-    from core.training import FineTuneConfig, further
-
-    if "further" not in record:
-        return 1.0
-    config = FineTuneConfig.of(record["further"], "further")
-    model.requires_grad_(True)  # what was brought comes as it is used
-    further.choose(model, config, runs.sampling(family)(), record["train"]["seed"])
-    return config.share
-
-
-def few(train: int, valid: int) -> str:
-    """Says what to know of a training on so few images; empty for what is enough."""
-    if train >= FEW:
-        return ""
-    text = f"It learns from {train:,} images alone and may come to copy them. "
-    if valid < WATCHABLE:
-        return text + (
-            f"With fewer than {WATCHABLE} held-out images this cannot be watched: look at its copies on Evaluate."
-        )
-    return text + (
-        "The watch compares its samples with these and with held-out ones; train.patience ends it when they copy."
-    )
-
-
-def _watch(task: Task, dataset: Dataset) -> Callable[[Any, int, float, bool], dict[str, float]]:
-    """Measures how near samples are to held-out images, and whether they are nearer still to the training images.
-
-    The test images are never looked at. It takes at most a tenth of the time, a third of it where ``now`` is true, but
-    always measures at the end.
-    """
-    import torch
-
-    from core.datasets import evenly
-    from core.measure import distances, features
-    from core.tensors import device
-
-    sampling = runs.sampling(runs.family_of(task.job))()
-    n = min(500, len(dataset.splits["valid"]), len(dataset.splits["train"]))
-    early = 0.0 if task.config("train")["parent"] else 0.02  # what it starts from is worth a look
-    spaced = {
-        part: evenly(dataset.splits[part], count)
-        for part, count in (("train", 10_000), ("valid", n))
-    }
-    medium, real = dataset.medium, {}
-    cost, since = 0.0, time.monotonic()
-
-    def prepare() -> None:
-        task.say("Preparing the measure of quality")
-        extractor = real["by"] = features.quick(dataset, device(), task.aside())
-        for part, index in spaced.items():
-            real[part] = dataset.items(index)
-        real["features"] = extractor.features(medium.to_model(real["valid"]))
-        few = dataset.images(evenly(spaced["train"], n))
-        real["floor"] = distances.sliced_wasserstein(extractor.features(few), real["features"])
-        ours, others = real["valid"].numpy()[::2], real["valid"].numpy()[1::2]
-        real["copying"] = distances.nearer_to_training(ours, real["train"].numpy(), others)
-
-    def look(model: Any, seed: int, done: float, now: bool) -> dict[str, float]:
-        nonlocal cost, since
-        if n < WATCHABLE or done < early:
-            return {}
-        if done < 1 and time.monotonic() - since < (2 if now else 10) * cost:
-            return {}
-        began = time.monotonic()
-        if not real:
-            try:
-                prepare()
-            except Stopped:  # the training itself is asked to stop, which saves what there is
-                return {}
-            began = time.monotonic()
-        count = max(n, COPIES)
-        drawn = [model.sample(ids, None, seed, sampling) for ids in torch.arange(count).split(100)]
-        x = medium.items(torch.cat(drawn))
-        seen = real["by"].features(medium.to_model(x[:n]))
-        distance = distances.sliced_wasserstein(seen, real["features"])
-        copies = distances.nearer_to_training(
-            x.numpy(), real["train"].numpy(), real["valid"].numpy()
-        )
-        since = time.monotonic()
-        cost = since - began
-        return {
-            "distance": distance,
-            "distance_floor": real["floor"],
-            "copying": copies.value,
-            "copying_low": copies.low,
-            "copying_high": copies.high,
-            "copying_real": real["copying"].value,
-            "copying_real_high": real["copying"].high,
-        }
-
-    return look
-
-
-def copies(look: Mapping[str, float]) -> bool:
-    """Tells whether samples copy more than real images do: beyond their interval, and surely more than their value.
-
-    Of a look that knows nothing of real images, whether they copy more than :data:`COPYING`.
-    """
-    if "copying_real" not in look:
-        return look["copying_low"] > COPYING
-    beyond = look["copying"] > look["copying_real_high"]
-    return beyond and look["copying_low"] > look["copying_real"]
-
-
-def _score(look: Mapping[str, float]) -> float | None:
-    """Orders checkpoints, lower is better: by the distance, those that copy behind all others; None without a look."""
-    if not look:
-        return None
-    if not copies(look):
-        return look["distance"]
-    return look["distance"] + 1e6 * max(1e-3, look["copying"] - look.get("copying_real", COPYING))
-
-
-def best(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Finds the record with the best look that a training took at its quality; None without any."""
-    looks = (r for r in records if r.keys() >= {"distance", "distance_floor", "copying_low"})
-    return min(looks, key=lambda look: _score(look) or 0.0, default=None)
 
 
 def follow(
@@ -765,9 +497,9 @@ def follow(
     run = jobs.get(task.job.id)
     state, problems = agreed(runs.newest_state(run) if task.lead else None)
     if state is None and (first is not None or "parent" in record):
-        first = first or partial(_inherited, record, model)
+        first = first or partial(descent.inherited, record, model)
         model.load_state_dict(agreed(first() if task.lead else None))
-    pace = _chosen(record, model, runs.family_of(task.job))
+    pace = descent.chosen(record, model, runs.family_of(task.job))
     trainer = Trainer(model, dataset, config, device(training=True), transform, pace=pace)
     if state is not None:
         trainer.restore(state)
@@ -792,7 +524,7 @@ def follow(
     if (
         "further" in record
         and state is None
-        and (note := few(len(trainer.train), len(trainer.valid)))
+        and (note := learning.few(len(trainer.train), len(trainer.valid)))
     ):
         warnings += [note]
     if config.patience and trainer.whole is not None:
@@ -805,7 +537,10 @@ def follow(
     task.say("", begun, config.images)
     long = config.images >= WATCHED or config.patience > 0
     watched = task.lead and sheet is not None and config.watch and long
-    watch = _watch(task, dataset) if watched else None
+    watch = None
+    if watched:
+        sampling = runs.sampling(runs.family_of(task.job))()
+        watch = learning.looks(dataset, sampling, bool(config.parent), task)
 
     def publish(progress: Progress, stopped: bool) -> dict[str, float]:
         """Writes a checkpoint, and a sheet where one is due; gives what was measured."""
@@ -818,7 +553,7 @@ def follow(
         now = progress.publish and config.patience > 0
         look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
         # a generative model's own loss does not tell how good its samples are
-        score = _score(look) if sheet else next(iter(values.values()), None)
+        score = learning.score(look) if sheet else next(iter(values.values()), None)
         where = {"step": progress.step, "images": progress.images, "score": score}
         where |= {"whole": trainer.whole}
         runs.save_checkpoint(task.path, published, trainer.state(), where)
@@ -884,10 +619,10 @@ def _enough(
     best = runs.best_step(task.path / "checkpoints")
     if best is None:
         return ""
-    if values.keys() >= {"copying", "copying_low"} and copies(values):
+    if values.keys() >= {"copying", "copying_low"} and learning.copies(values):
         looks = [r for r in files.Log(task.path).read()[0] if "copying_low" in r]
-        if looks and copies(looks[-1]):
-            real = values.get("copying_real", COPYING)
+        if looks and learning.copies(looks[-1]):
+            real = values.get("copying_real", learning.COPYING)
             return (
                 f"Ended early: samples copy more than real images do ({values['copying']:.2f}, real ones {real:.2f}; "
                 f"0.5 is none). The checkpoint of step {best} is the one that pages open."

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import parametrize
 
-from core import brought, datasets, fitted, jobs, kinds, runs, worker
+from core import brought, datasets, descent, fitted, jobs, kinds, runs, worker
 from core.catalog import UserError
 from core.datasets.dataset import digests
 from core.kinds import train as training_work
-from core.measure import card
+from core.measure import card, learning
 from core.models import build, families
 from core.nets import LabelEmbedding
 from core.training import FineTuneConfig, TrainConfig, Trainer, further, spec_of
@@ -250,7 +250,7 @@ def test_what_is_no_network_of_ours_is_not_trained_and_says_so(here, two, monkey
     record = runs.record(parent)
     told = record | {"brought": {"name": "decoder", "config": {}}}
     monkeypatch.setattr(runs, "record", lambda run: told)
-    assert training_work.lacking(parent) == (
+    assert descent.lacking(parent) == (
         f"{parent.name} was brought from elsewhere (A decoder by code), and such a model is not trained here. "
         "Explore it as it is, or train a run of your own."
     )
@@ -344,7 +344,7 @@ def test_a_training_that_begins_to_copy_ends_early_and_its_best_state_is_opened(
         | {"distance_floor": 0.1, "copying_real": 0.5, "copying_real_high": 0.6}
         for step, value in enumerate([0.5, 0.5, 0.7, 0.55, *[0.7] * 20], start=1)
     )  # fmt: skip
-    monkeypatch.setattr(training_work, "_watch", lambda task, dataset: lambda *given: next(looks))
+    monkeypatch.setattr(learning, "looks", lambda *about: lambda *given: next(looks))
     parent = trained(here, "old", **{"train.images": 20})
     job = trained(
         here, "new", **{"train.parent": parent.id, "train.images": 1000, "train.patience": 1}
@@ -372,5 +372,5 @@ def test_a_training_that_begins_to_copy_ends_early_and_its_best_state_is_opened(
 )
 def test_to_copy_is_to_lie_beyond_what_real_images_have(copying, low, real, high, said):
     look = {"copying": copying, "copying_low": low, "copying_real": real, "copying_real_high": high}
-    assert training_work.copies(look) is said
-    assert training_work.copies({"copying_low": copying}) is (copying > 0.6)
+    assert learning.copies(look) is said
+    assert learning.copies({"copying_low": copying}) is (copying > 0.6)

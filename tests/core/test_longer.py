@@ -18,6 +18,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.ground import files
 from core.kinds import train as training_work
+from core.measure import learning
 from core.tensors import Group, whole
 from core.training.guard import Diverged
 
@@ -197,9 +198,9 @@ def test_the_best_checkpoint_of_a_family_in_stages_has_all_of_them_behind_it(her
     scores = iter([0.1, 0.2, *[0.5] * 100])
     look = {"copying": 0.5, "copying_low": 0.5, "copying_high": 0.5}
     monkeypatch.setattr(
-        training_work,
-        "_watch",
-        lambda task, dataset: lambda *given: look | {"distance": next(scores)},
+        learning,
+        "looks",
+        lambda *about: lambda *given: look | {"distance": next(scores)},
     )
     job = here("vqvae", images=640, **STAGED, **{"train.patience": 0.1})
     assert job.status == "finished", job.message
@@ -350,9 +351,9 @@ def test_a_run_whose_quality_no_longer_grows_ends_early(here, monkeypatch, famil
     scores = iter([3.0, 2.0, 1.0, *[2.0] * 100])
     look = {"copying": 0.5, "copying_low": 0.5, "copying_high": 0.5}
     monkeypatch.setattr(
-        training_work,
-        "_watch",
-        lambda task, dataset: lambda *given: look | {"distance": next(scores)},
+        learning,
+        "looks",
+        lambda *about: lambda *given: look | {"distance": next(scores)},
     )
     monkeypatch.setattr(
         "core.training.Trainer.held_out",
@@ -395,7 +396,7 @@ def test_roll_backs_extensions_and_the_best_state_are_marked_where_they_happened
         return one_step(self)
 
     monkeypatch.setattr(training.Trainer, "one_step", step)
-    monkeypatch.setattr(training_work, "_score", lambda look: 1.0)
+    monkeypatch.setattr(learning, "score", lambda look: 1.0)
     job = here(images=320, **SMALL)
     training_work.extend(job.id, 640)
     worker.work(job.path)

@@ -13,13 +13,12 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
-from core import brought, datasets, jobs, latent, runs, worker
+from core import brought, datasets, descent, jobs, latent, runs, worker
 from core.__main__ import main
 from core.brought import autoencoder, text_to_image
 from core.brought.diffusers import read_schedule
 from core.brought.text_to_image import NoiseSchedule, TextToImageSampling
 from core.catalog import UserError
-from core.kinds import train as training
 from core.latent import repair
 from core.models import Prompts
 from core.text import TextEncoder, TextShape, Tokens
@@ -442,4 +441,4 @@ def test_an_autoencoder_draws_from_the_normal_distribution_of_your_images(monkey
     known[2:6, 2:6] = False
     *_, filled = repair.fill(space, x[:1], repair.Known.mask(known), fills=2)
     assert torch.equal(filled.images[:, :, known], x[:1, :, known].expand(2, -1, -1))
-    assert "not trained here" in training.lacking(jobs.get(run))
+    assert "not trained here" in descent.lacking(jobs.get(run))

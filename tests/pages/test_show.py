@@ -12,7 +12,8 @@ import pytest
 
 from core import jobs, runs, training
 from core.ground import files
-from core.kinds.train import QUALITY, curves
+from core.kinds.train import curves
+from core.measure.learning import QUALITY
 from core.models import families
 from pages.parts import show
 

@@ -12,6 +12,7 @@ from core import jobs, runs
 from core.catalog import UserError
 from core.ground import files
 from core.kinds import train as training
+from core.measure import learning
 from pages.parts import shell, show
 from pages.parts.train import follow
 
@@ -47,7 +48,7 @@ def changed(run: jobs.Job) -> tuple[int, ...]:
 def summary(path: str, changed: tuple[int, ...]) -> dict[str, float | int | None]:
     """Reads the best distance of a run with the copying there, the classes of its network, and its speed."""
     records = files.Log(Path(path)).read()[0]
-    look = training.best(records)
+    look = learning.best(records)
     speeds = [r["images_per_second"] for r in records if "images_per_second" in r]
     try:
         classes = runs.classes_of(jobs.get(Path(path).name))

@@ -11,6 +11,7 @@ from core import jobs, runs
 from core.ground import files
 from core.ground.writing import duration, percent
 from core.kinds import train as training
+from core.measure import learning
 from core.models import Curve
 from pages.parts import job, shell, show
 
@@ -93,7 +94,7 @@ def further(
 
 def keys(charts: list[Curve]) -> list[Curve]:
     """Chooses the two charts beside the images: distance and copying, else the first ones."""
-    quality = {curve.key for curve in training.QUALITY}
+    quality = {curve.key for curve in learning.QUALITY}
     order = ("first", "steering", "further")
     return sorted(charts, key=lambda c: (c.key not in quality, order.index(c.position)))[:2]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import datasets, jobs, kinds, runs
+from core import datasets, descent, jobs, kinds, runs
 from core.ground.writing import duration
 from core.kinds import train as training
+from core.measure import learning
 from core.media import media
 from core.models import Spec, families
 from pages.parts import form, shell
@@ -85,7 +86,7 @@ def ask(id: str) -> None:
     from core.training import further
 
     run = jobs.get(id)
-    if why := training.lacking(run):
+    if why := descent.lacking(run):
         st.info(shell.plain(why), icon=":material/info:")
         return
     record = runs.record(run)
@@ -184,7 +185,7 @@ def said(run: jobs.Job, name: str, values: dict[str, Any]) -> None:
             f" Classes that are new to it, and begin as the mean of those that it knows: {shown}."
         )
     st.caption(shell.plain(text))
-    if note := training.few(count, held):
+    if note := learning.few(count, held):
         st.caption(f":material/warning: {shell.plain(note)}")
 
 
