@@ -116,7 +116,7 @@ def fitted(described: Described, classes: int) -> dict[str, Any]:
         UserError: If its inputs are not those of a decoder, for so many classes.
     """
     first, *rest = described.inputs
-    width = first.shape[1] if len(first.shape) > 1 else None
+    rows, width = (*first.shape, None, None)[:2]
     if not decodes(described) or width is None or len(rest) > 1:
         shapes = "; ".join(
             f"{v.name[:40]} {v.dtype} {_shape(v.shape)}" for v in described.inputs[:4]
@@ -125,9 +125,9 @@ def fitted(described: Described, classes: int) -> dict[str, Any]:
             f"This graph is no decoder: it takes {shapes}. It must take z, floats (n, D) with D written in the graph, "
             "and at most one more input: classes, int64 (n) or floats (n, K). Export it so."
         )
-    if first.shape[0] not in (None, 1):
+    if rows not in (None, 1):
         raise UserError(
-            f"This graph takes {first.shape[0]} rows at once and no other number. It must take any number, or 1. "
+            f"This graph takes {rows} rows at once and no other number. It must take any number, or 1. "
             "Export it with a dynamic first dimension."
         )
     listens = 0

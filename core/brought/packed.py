@@ -85,7 +85,7 @@ def generator(
     """
     if package is None:
         assert record is not None
-        model = models.build(record["name"], record["config"], spec)
+        model: Any = models.build(record["name"], record["config"], spec)
         return brought.opened(model, spec, classes, {}, (), families.get(record["name"]).sampling)
     pack = packs.read(package)
     ours, theirs = (str(s) for s in (spec, pack.spec))
@@ -105,7 +105,7 @@ def generator(
             f"It calls its classes {_some(pack.classes)}; they stand for those of the dataset in this order."
         )
     file = packs.whole(package)
-    model = component.build(
+    model: Any = component.build(
         lambda: models.build(pack.family, pack.config.record(), pack.spec),
         [(file, weights.look(file))],
         f"the {pack.family} of this pack",

@@ -18,7 +18,7 @@ def bounded(seconds: int, megabytes: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20, megabytes * 2**20))
 
 
 def run(file: bytes, batches: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,14 +10,16 @@ before they are shown. Its classes steer which codes are written, and nothing af
 from __future__ import annotations
 
 import functools
+import itertools
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import datasets, jobs, runs
@@ -401,9 +403,12 @@ def trained_on(run: jobs.Job) -> Dataset:
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------
 
 _computed = Cache[Any](40)
+_numbers = itertools.count()
+_networks = weakref.WeakKeyDictionary[nn.Module, int]()  # an id is given anew once its network is gone
 
 
 def remember(space: Space, name: Any, make: Callable[[], Any]) -> Any:
     """Makes something of a space once for all visitors; beyond 40 things, the least recently used is forgotten."""
     # the network is part of the key: a folder that was replaced holds other weights under the same run and step
-    return _computed.get((*space.key, id(space.model), space.sampling, name), make)
+    network = _networks.setdefault(space.model, next(_numbers))
+    return _computed.get((*space.key, network, space.sampling, name), make)

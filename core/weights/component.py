@@ -182,7 +182,7 @@ def fitting(
 
 
 def build(
-    make: Callable[[], nn.Module],
+    make: Callable[[], Any],
     files: list[tuple[bytes, Contents]] | None,
     what: str,
     renamed: Callable[[str], str] = lambda name: name,

@@ -98,8 +98,8 @@ def test_a_presenter_comes_from_the_first_press_to_a_restarted_server(
         re.IGNORECASE,
     )
     for left in (screen, second):
+        left.forgiven = lost  # not taken from the list: more may come until the tab is closed
         left.page.close()
-        left.complaints[:] = [words for words in left.complaints if not lost.search(words)]
 
 
 def test_changed_settings_train_to_the_end(server, screen):

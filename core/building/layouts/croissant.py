@@ -70,7 +70,9 @@ def described(going: Outgoing, files: list[Path]) -> dict[str, Any]:
     """Describes the shards of a set: what they hold, and where that comes from."""
     dataset, about = going.dataset, going.about()
     splits = [split for split, _ in going.splits()]
-    terms = {"license": dataset.terms["licence"]} if dataset.terms.get("licence") else {}
+    terms: dict[str, Any] = {}
+    if dataset.terms.get("licence"):
+        terms["license"] = dataset.terms["licence"]
     for said in ("creator", "maintainer"):  # a person or an organisation: nobody said which
         if dataset.terms.get(said):
             terms[said] = {"@type": "sc:Organization", "name": dataset.terms[said]}

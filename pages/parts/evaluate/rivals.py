@@ -161,7 +161,7 @@ def over_training(run: jobs.Job, evaluation: Evaluation, metric: str) -> None:
 
 def watched(run: jobs.Job) -> None:
     """Draws what the training itself saw of its quality."""
-    from core.kinds.train import QUALITY
+    from core.measure.learning import QUALITY
 
     looks = measure.watched(run)
     if looks:

@@ -128,7 +128,11 @@ def _box(xy: np.ndarray) -> list[float]:
     drawn = xy[np.isfinite(xy).all(1)]
     if not len(drawn):
         return [0.0, 0.0, 1.0, 1.0]
-    low, high = np.percentile(drawn.astype(np.float64), (0.5, 99.5), axis=0)
+    drawn = drawn.astype(np.float64)
+    left, right = np.percentile(drawn, (0.5, 99.5), axis=0)
+    wide = (right - left) / 2
+    near = np.ma.masked_array(drawn, (drawn < left - wide) | (drawn > right + wide))
+    low, high = near.min(0).data, near.max(0).data
     margin = 0.04 * (high - low).max() + 1e-6
     return [*(low - margin).tolist(), *(high + margin).tolist()]
 
