@@ -404,7 +404,9 @@ def trained_on(run: jobs.Job) -> Dataset:
 
 _computed = Cache[Any](40)
 _numbers = itertools.count()
-_networks = weakref.WeakKeyDictionary[nn.Module, int]()  # an id is given anew once its network is gone
+_networks = weakref.WeakKeyDictionary[
+    nn.Module, int
+]()  # an id is given anew once its network is gone
 
 
 def remember(space: Space, name: Any, make: Callable[[], Any]) -> Any:

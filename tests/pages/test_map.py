@@ -58,8 +58,8 @@ def test_the_first_look_leaves_a_point_far_off_out_and_survives_one_that_is_nowh
     views["t-SNE"][4] = np.nan
     facts, places, *_ = unpack(pack(views, traits, x, hollow))
     left, top, right, bottom = facts["views"][0]["fit"]
-    assert -4 < left < -2 < 2 < right < 4
-    assert bottom - top < 9
+    assert -5 < left < -2 < 2 < right < 5
+    assert bottom - top < 10
     assert np.isnan(places["t-SNE"][4]).all()  # the browser draws it nowhere
     json.dumps(facts, allow_nan=False)
 
