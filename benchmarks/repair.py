@@ -1,8 +1,8 @@
 """Holes in held-out digits, filled by the models that ship: how far from the truth, how varied, how much copied.
 
-The first test images, four fills each of seed 0, the class not told; the 4 × 4 pixels in the middle are hidden, then
-the lower half. Beside each model: the four training images that are most alike outside the hole (copying), and the mean
-of a normal distribution fitted to the training images, given what is known (linear-Gaussian).
+The first test images (or ``--first``), four fills each of one seed, the class not told; the 4 × 4 pixels in the middle
+are hidden, then the lower half. Beside each model: the four training images that are most alike outside the hole
+(copying), and the mean of a normal distribution fitted to the training images, given what is known (linear-Gaussian).
 
 * ``error``: mean squared error in the hole, of one fill, and of the mean of four over the linear-Gaussian's
 * ``agree``: share of fills that a classifier takes for the true class
@@ -110,14 +110,14 @@ def written(found: dict[str, Any]) -> str:
     )
 
 
-def holes(names: list[str], count: int, method: str) -> None:
+def holes(names: list[str], count: int, method: str, first: int, seed: int) -> None:
     """Fills the holes of held-out digits by each of the runs, and judges them."""
     dataset = latent.trained_on(jobs.find(f"shipped-digits-{names[0]}"))
     judge: Any = runs.open_model(jobs.find("shipped-digits-classifier")).model
-    index = dataset.splits["test"][:count]
+    index = dataset.splits["test"][first : first + count]
     assert dataset.y is not None
     x, y = dataset.images(index), torch.as_tensor(dataset.y[index])
-    given = f"first {len(x)} test images, {FILLS} fills of seed 0, class not told; bootstrap 95 %"
+    given = f"test images {first} to {first + len(x) - 1}, {FILLS} fills of seed {seed}, class not told; bootstrap 95 %"
     for hole in ("middle", "lower half"):
         mask = hidden(hole)
         found = judged(x, y, copies(dataset, x, mask), mask, dataset, judge)
@@ -127,7 +127,8 @@ def holes(names: list[str], count: int, method: str) -> None:
             start, fills, end = time.process_time(), [], None
             for each in x:
                 known = repair.Known.mask(mask)
-                end = repair.last(repair.fill(space, each[None], known, fills=FILLS, method=method))
+                steps = repair.fill(space, each[None], known, fills=FILLS, seed=seed, method=method)
+                end = repair.last(steps)
                 assert torch.equal(end.images[..., mask], each[..., mask].expand(FILLS, -1, -1))
                 fills.append(end.images)
             spent = (time.process_time() - start) / len(x)
@@ -177,13 +178,21 @@ def main() -> None:
     )
     parser.add_argument("families", nargs="*", default=SHIPPED[:2], help=", ".join(SHIPPED))
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first test image")
+    parser.add_argument("--seed", type=int, default=0, help="of the fills")
     parser.add_argument("--method", default="", help="another than the first that fits")
     parser.add_argument("--times", action="store_true", help="eight fills at 28 px")
     arguments = parser.parse_args()
     if arguments.times:
         times(list(arguments.families))
     else:
-        holes(list(arguments.families), arguments.count, arguments.method)
+        holes(
+            list(arguments.families),
+            arguments.count,
+            arguments.method,
+            arguments.first,
+            arguments.seed,
+        )
 
 
 if __name__ == "__main__":
