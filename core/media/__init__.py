@@ -19,12 +19,15 @@ from core.catalog import Config, Entry, Registry, UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Form = Literal["picture", "vector", "sequence"]  # (C, H, W), (D,), (C, T)
-FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")
+Form = Literal["picture", "vector", "sequence", "tokens"]  # (C, H, W), (D,), (C, T), (1, T)
+FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")  # whose numbers may be a little larger
 
 
 def form_of(shape: Sequence[int]) -> Form:
-    """Tells the form of one item, or of what a model sees of it, by its shape."""
+    """Tells the form of one item, or of what a model sees of it, by its shape.
+
+    Tokens have the shape of a sequence: that they have no order, only their medium says.
+    """
     return {1: "vector", 2: "sequence"}.get(len(shape), "picture")  # type: ignore[return-value]
 
 
@@ -69,6 +72,7 @@ class Medium(Entry):
         to_model: Makes what a model sees of items, (N, …) in [0, 1] both; differentiable.
         from_model: Makes items of what a model has made.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
+        sheet: How many samples a sheet of a training shows.
     """
 
     item: Form
@@ -90,6 +94,7 @@ class Medium(Entry):
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
     near: Callable[[Tensor], Tensor] = _coarse
+    sheet: int = 64
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets
