@@ -23,6 +23,7 @@ from core.catalog import Config, UserError, unknown
 from core.datasets import folder as _folder  # registers
 from core.datasets import sources as _sources  # registers
 from core.datasets import store
+from core.datasets import texts as _texts  # registers
 from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
     LONGEST_TERM,

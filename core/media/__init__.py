@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Form = Literal["picture", "vector", "sequence", "tokens"]  # (C, H, W), (D,), (C, T), (1, T)
 FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")  # whose numbers may be a little larger
+EVERY: tuple[Form, ...] = (*FORMS, "tokens")
 
 
 def form_of(shape: Sequence[int]) -> Form:

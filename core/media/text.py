@@ -26,7 +26,8 @@ def encode(text: str, length: int) -> np.ndarray:
     """Turns a text into stored items, uint8 (n, 1, length), at least one; a 0 in it is left out."""
     data = text.encode("utf-8", "replace").replace(b"\0", b"")
     count = max(1, -(-len(data) // length))
-    return np.frombuffer(data.ljust(count * length, b"\0"), np.uint8).reshape(count, 1, length)
+    padded = bytearray(data.ljust(count * length, b"\0"))  # which may be written to
+    return np.frombuffer(padded, np.uint8).reshape(count, 1, length)
 
 
 def data(x: np.ndarray) -> list[bytes]:

@@ -78,12 +78,14 @@ class Family(Taker):
         curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
         renders: Its samples are made of given pictures (:class:`Renders`), and so no match for those of others.
+        exact: Its loss on held-out items is their exact likelihood, and chooses the best checkpoint.
     """
 
     sampling: type[Config]
     curves: tuple[Curve, ...] = ()
     critic: bool = False
     renders: bool = False
+    exact: bool = False
 
 
 families = Registry("family", Family, "core.models")

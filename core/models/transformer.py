@@ -32,7 +32,9 @@ from core.nets import LabelEmbedding, labels_for
 from core.tensors import Group, Ids, Loss, full, noise, rows
 
 HEAD = 32  # width of a head of attention
-HIDDEN = 0.1  # share of the texts whose class is hidden in training, so that it also writes without one
+HIDDEN = (
+    0.1  # share of the texts whose class is hidden in training, so that it also writes without one
+)
 SCALE = 12.0  # of a query times a key of length 1 each
 HELD_OUT = 16  # items of a batch of held-out ones that are measured, because each takes many passes' worth of work
 
@@ -83,7 +85,8 @@ CURVES = (
     Curve(
         "loss",
         "Nats per token",
-        "How much a token surprises the model, given those before it; 0 is perfect foresight. " + MEMORISES,
+        "How much a token surprises the model, given those before it; 0 is perfect foresight. "
+        + MEMORISES,
         position="first",
     ),
 )
@@ -135,11 +138,11 @@ class Transformer(nn.Module):
         for kind in (torch.float32, torch.bfloat16):
             a = torch.ones(256, self.width, dtype=kind)
             b = torch.ones(self.width, 4 * self.width, dtype=kind)
-            a @ b  # the first one prepares
+            torch.mm(a, b)  # the first one prepares
             times = []
             for _ in range(5):
                 began = time.perf_counter()
-                a @ b
+                torch.mm(a, b)
                 times.append(time.perf_counter() - began)
             took[kind] = min(times)
         return took[torch.bfloat16] < 0.7 * took[torch.float32]
@@ -264,7 +267,9 @@ class Transformer(nn.Module):
             h = h + (label if keep is None else label * keep)[:, None]
         if generator is not None:
             shape = (len(h), 1, self.width)
-            stay = rows(torch.rand, shape, generator=generator, device=h.device) >= self.config.dropout
+            stay = (
+                rows(torch.rand, shape, generator=generator, device=h.device) >= self.config.dropout
+            )
             h = h * stay / (1 - self.config.dropout)
         turn = rotation(codes.shape[1], at, h.device)
         h = scaled(h)
@@ -390,6 +395,7 @@ PRESETS = {
     curves=CURVES,
     presets=PRESETS,
     takes=("tokens",),
+    exact=True,
 )
 def build(config: TransformerConfig, spec: Spec) -> Transformer:
     """Learns which byte follows which others, and writes texts byte by byte: exact likelihoods, any beginning."""

@@ -147,7 +147,8 @@ class Trainer:
         self.processes = processes()[0]
         self.update: Update = update or (plain if self.processes == 1 else averaged)
         self.half = config.precision == "bfloat16" or (
-            config.precision == "auto" and (gpu or (isinstance(model, Shortens) and model.shorter()))
+            config.precision == "auto"
+            and (gpu or (isinstance(model, Shortens) and model.shorter()))
         )
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0

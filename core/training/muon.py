@@ -39,7 +39,9 @@ def orthogonal(x: Tensor) -> Tensor:
     eye = torch.eye(gram.shape[1], device=x.device, dtype=gram.dtype)
     factor: Tensor | None = None
     for left in range(ROUNDS, 0, -1):
-        bend = torch.baddbmm(a * eye + b * gram, gram, gram, alpha=c)  # commutes with the Gram matrix
+        bend = torch.baddbmm(
+            a * eye + b * gram, gram, gram, alpha=c
+        )  # commutes with the Gram matrix
         factor = bend if factor is None else bend @ factor
         if left > 1:
             gram = bend @ gram @ bend
@@ -95,9 +97,10 @@ class Muon(torch.optim.Optimizer):
         moments = self._state(params, "momentum")
         grads = [param.grad for param in params]
         torch._foreach_lerp_(moments, grads, 1 - MOMENTUM)  # pyright: ignore
-        ahead = torch._foreach_lerp(grads, moments, MOMENTUM)  # pyright: ignore  Nesterov's
-        shape = lambda i: tuple(params[i].shape)
-        for (rows, columns), same in groupby(sorted(range(len(params)), key=shape), key=shape):
+        ahead = torch._foreach_lerp(grads, moments, MOMENTUM)  # pyright: ignore
+        shapes = [tuple(param.shape) for param in params]
+        order = sorted(range(len(params)), key=shapes.__getitem__)
+        for (rows, columns), same in groupby(order, key=shapes.__getitem__):
             places = list(same)
             turned = orthogonal(torch.stack([ahead[i] for i in places]))
             scale = -lr * STEP * math.sqrt(max(rows, columns))
