@@ -52,7 +52,7 @@ def test_a_column_with_one_long_text_leaves_npz_as_bytes_and_comes_back(tmp_path
     dataset, quick = made(**lineage), DoorConfig(near=False)
     monkeypatch.setattr(npz, "_WIDE", N * 3000)  # a quarter of what the texts would take
     record = building.export(
-        dataset, ["npz"], tmp_path / "out", config=quick, overrides={"marks": "a test"}
+        dataset, ["npz"], tmp_path / "out", config=quick, overrides={}
     )
     assert "parameters are equal" in record["layouts"][0]["checked"]
     with np.load(tmp_path / "out/npz/dataset.npz", allow_pickle=False) as arrays:
@@ -133,7 +133,7 @@ def test_what_a_comparison_by_a_referee_takes_is_written_once():
 def test_a_job_of_before_is_read_as_it_was_asked():
     before = {
         "source": "augmented", "budget": 100, "rounds": 2, "pairs": 6, "by": "class", "pipeline": "digits",
-        "family": "mean", "model_images": 500, "confidence": 0.1, "authentic": False, "distinct": True,
+        "family": "gan", "model_images": 500, "confidence": 0.1, "authentic": False, "distinct": True,
         "steps": 40, "batch": 32, "width": 8, "test_images": 60, "seed": 3,
     }  # fmt: skip
     assert AdaptConfig.of(before, "adapt").record() == before
