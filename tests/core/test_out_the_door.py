@@ -51,9 +51,7 @@ def test_a_column_with_one_long_text_leaves_npz_as_bytes_and_comes_back(tmp_path
     }
     dataset, quick = made(**lineage), DoorConfig(near=False)
     monkeypatch.setattr(npz, "_WIDE", N * 3000)  # a quarter of what the texts would take
-    record = building.export(
-        dataset, ["npz"], tmp_path / "out", config=quick, overrides={}
-    )
+    record = building.export(dataset, ["npz"], tmp_path / "out", config=quick, overrides={})
     assert "parameters are equal" in record["layouts"][0]["checked"]
     with np.load(tmp_path / "out/npz/dataset.npz", allow_pickle=False) as arrays:
         assert "train_parameters" not in arrays.files and arrays["train_origin"][0] == "augmented"

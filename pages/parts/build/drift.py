@@ -63,15 +63,14 @@ def asked(dataset: Dataset, name: str) -> DriftConfig:
             help=knobs["corruption"].help,
             persist_state="session",
         )
-    with severity:
-        knob = knobs["severity"]
-        how = st.slider(
+    knob, how = knobs["severity"], knobs["severity"].default
+    if what:  # a control without effect is not shown
+        how = severity.slider(
             knob.label,
             int(knob.low or 1),
             int(knob.high or 5),
             knob.default,
             key=f"{KEY}.severity",
-            disabled=not what,
             help=knob.help,
         )
     with more.popover("Settings", icon=":material/tune:", width="stretch"):
