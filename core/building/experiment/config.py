@@ -92,7 +92,7 @@ def _switches(entries: list[Arm]) -> dict[str, Any]:
 _Switched: Any = create_model("_Switched", __base__=Asked, **_switches(ordered()))
 
 
-class _Judged(_Switched):
+class _Refereed(_Switched):
     """Who judges."""
 
     referee: str = knob(
@@ -134,7 +134,7 @@ class _Judged(_Switched):
     )
 
 
-class ExperimentConfig(TrialConfig, _Judged):  # in a form, the fields of the last one come first
+class ExperimentConfig(TrialConfig, _Refereed):  # in a form, the fields of the last one come first
     """What is compared, and how carefully."""
 
     @property
