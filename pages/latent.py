@@ -53,7 +53,7 @@ def explore(id: str) -> None:
         tool = st.segmented_control(
             "What to do from here",
             list(offered),
-            default="sketch" if "sketch" in offered else "samples",
+            default=next((name for name in ("sketch", "write") if name in offered), "samples"),
             key="latent.tool",
             required=True,
             bind="query-params",

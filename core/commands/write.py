@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
     if label is not None:
         result |= {"label": label, "class": opened.classes[label]}
     line = (
-        f"{found['nats_per_byte']:.3f} nats per byte, by a table of counts {found['counts_nats_per_byte']:.3f}. Longest "
-        f"run that the training texts hold: {found['longest_copied_run']} bytes; in 95 of 100 places of unseen texts at "
-        f"most {found['usual_copied_run']}."
+        f"{found['nats_per_byte']:.3f} nats per byte, by a table of counts {found['counts_nats_per_byte']:.3f}. "
+        f"Longest run that the training texts hold: {found['longest_copied_run']} bytes; in 95 of 100 places of unseen "
+        f"texts at most {found['usual_copied_run']}."
     )
     if arguments.json:
         show(arguments, result | found, [])

@@ -84,7 +84,7 @@ def starts(x: np.ndarray, room: int = 32) -> np.ndarray:
 
 
 def runs_of(said: bytes, others: bytes) -> list[int]:
-    """Finds for each place of one text how many bytes from there on stand in others, too; those are searched as they are.
+    """Finds for each place of one text how many bytes from there on others hold, too, which are searched as they are.
 
     A run that begins one place later is at most one shorter, so that few searches are needed: for a text that is being
     written it is quicker than :func:`runs`, which sorts all others.
