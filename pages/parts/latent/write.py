@@ -137,10 +137,10 @@ def _judged(spot: Spot, text: str, begin: int = 0, prompt: str = "") -> None:
     marked = told["copied_bytes"]
     st.caption(
         f"**{told['nats_per_byte']:.2f} nats per byte** to the model, {told['counts_nats_per_byte']:.2f} to a table of "
-        f"counts of its training texts, which needs no network ({'less' if less < 0 else 'more'} by {abs(less):.2f}). "
+        f"counts of its training texts, which has no network ({'less' if less < 0 else 'more'} by {abs(less):.2f}). "
         f"The darker, the more surprising; point at a sign to see what else might stand there.  \n"
-        f"The longest run that the training texts hold, too, has {told['longest_copied_run']} bytes; in 95 of 100 places "
-        f"of unseen texts it has at most {found.usual}. "
+        f"The longest run that the training texts hold, too, has {told['longest_copied_run']} bytes; in 95 of 100 "
+        f"places of unseen texts it has at most {found.usual}. "
         + (
             f"{marked} bytes in longer ones are underlined."
             if marked
