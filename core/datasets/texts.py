@@ -192,7 +192,7 @@ class Document:
 
 
 @dataclass
-class Reading:
+class TextImport:
     """What was found in an import of texts.
 
     Attributes:
@@ -210,7 +210,7 @@ class Reading:
     columns: tuple[str, ...] = ()
 
 
-def found(config: TextsConfig) -> Reading:
+def found(config: TextsConfig) -> TextImport:
     """Reads all texts of a path.
 
     Raises:
@@ -238,8 +238,8 @@ def _ending(file: File) -> str:
     return file.name.casefold().rpartition(".")[2] if "." in file.name else ""
 
 
-def _read(volume: Volume, config: TextsConfig) -> Reading:
-    reading, size = Reading(refused=list(volume.refused)), 0
+def _read(volume: Volume, config: TextsConfig) -> TextImport:
+    reading, size = TextImport(refused=list(volume.refused)), 0
     plain: list[tuple[File, str]] = []
     tables: list[tuple[File, bytes]] = []
     most = settings().max_unpacked_mb * 2**20
@@ -292,7 +292,7 @@ def decoded(content: bytes) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _of_files(plain: Sequence[tuple[File, str]], config: TextsConfig, reading: Reading) -> None:
+def _of_files(plain: Sequence[tuple[File, str]], config: TextsConfig, reading: TextImport) -> None:
     paths = [PurePosixPath(file.name) for file, _ in plain]
     splits, folders = [], []
     for path in paths:
@@ -318,7 +318,7 @@ def _of_files(plain: Sequence[tuple[File, str]], config: TextsConfig, reading: R
         reading.documents.append(Document(file.name, text, files.shown(label)[:100], code))
 
 
-def _of_table(file: File, content: bytes, config: TextsConfig, reading: Reading) -> None:
+def _of_table(file: File, content: bytes, config: TextsConfig, reading: TextImport) -> None:
     """Reads the texts of a table.
 
     Raises:

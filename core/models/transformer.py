@@ -109,7 +109,7 @@ class Transformer(nn.Module):
         self.classes = spec.classes if config.conditional else 0
         self.embed = nn.Embedding(self.count + 1, width)  # the last one stands before a text
         self.label = LabelEmbedding(self.classes, width) if self.classes else None
-        self.blocks = nn.ModuleList(Block(width, self.context) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(CausalBlock(width, self.context) for _ in range(config.depth))
         self.last = nn.Linear(width, self.count, bias=False)
         nn.init.zeros_(self.last.weight)
 
@@ -329,7 +329,7 @@ def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([a * cosine - b * sine, a * sine + b * cosine], -1)
 
 
-class Block(nn.Module):
+class CausalBlock(nn.Module):
     """Attention to the last tokens, then two dense layers on each; both are added, and add nothing at first."""
 
     def __init__(self, width: int, context: int) -> None:

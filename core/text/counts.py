@@ -21,7 +21,7 @@ VALUES = 256
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
+class _ContextTable:
     """The counts after the contexts of one length, sorted; a context is the number that its bytes spell."""
 
     pairs: np.ndarray  # contexts with a byte behind them that were seen, uint64
@@ -39,7 +39,7 @@ class Counts:
         entries: How many contexts with a byte behind them it knows.
     """
 
-    tables: tuple[_Table, ...] = field(repr=False)
+    tables: tuple[_ContextTable, ...] = field(repr=False)
 
     @classmethod
     def of(cls, x: np.ndarray, watch: Watch = UNWATCHED) -> Counts:
@@ -55,7 +55,9 @@ class Counts:
             sums = np.add.reduceat(seen, start) if len(start) else seen
             kinds = np.diff(np.append(start, len(pairs)))
             tables.append(
-                _Table(pairs, seen.astype(float), contexts, sums.astype(float), kinds.astype(float))
+                _ContextTable(
+                    pairs, seen.astype(float), contexts, sums.astype(float), kinds.astype(float)
+                )
             )
         return cls(tuple(tables))
 
