@@ -165,7 +165,7 @@ def _exact(x: np.ndarray, split: np.ndarray) -> Iterator[TextIssue]:
 
 
 def shingles(text: str) -> np.ndarray:
-    """Gives the runs of :data:`SHINGLE` signs of a text, without case and blanks, as numbers, each once, uint64 (n,)."""
+    """Gives the runs of :data:`SHINGLE` signs of a text, without case and blanks, as different numbers, uint64 (n,)."""
     codes = np.array([ord(sign) for sign in " ".join(text.lower().split())], np.uint64)
     if len(codes) < SHINGLE:
         return np.zeros(0, np.uint64)
