@@ -68,6 +68,8 @@ class Medium(Entry):
         write: Turns items in [0, 1] into stored ones of so many levels.
         to_model: Makes what a model sees of items, (N, …) in [0, 1] both; differentiable.
         from_model: Makes items of what a model has made.
+        look: Draws what a model has made, as :meth:`Medium.pictures` does, where that needs no items; of what a medium
+            has to search its items for, it is quick.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
     """
 
@@ -89,6 +91,7 @@ class Medium(Entry):
     write: Callable[[Tensor, int], np.ndarray] = _levels
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
+    look: Callable[[Tensor], np.ndarray] | None = None
     near: Callable[[Tensor], Tensor] = _coarse
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
@@ -129,7 +132,7 @@ class Medium(Entry):
 
     def shown(self, x: Tensor) -> np.ndarray:
         """Draws what a model has made, (N, …) in [0, 1], as :meth:`pictures` does."""
-        return self.drawn(self.from_model(x))
+        return self.look(x) if self.look else self.drawn(self.from_model(x))
 
     def items(self, x: Tensor, levels: int = 256) -> Tensor:
         """Turns what a model has made, (N, …), into the items in [0, 1] that are read once it was stored."""
