@@ -107,7 +107,7 @@ def presets() -> list[Preset]:
         _preset(
             "sounds",
             "Sounds",
-            "Shifts, loudness, noise, gaps, mild speed and pitch: as another voice, in another room, on another microphone.",
+            "Shifts, loudness, noise, gaps, mild speed and pitch: as another voice, room and microphone.",
             ("sound_shift",),
             ("sound_gain",),
             ("sound_speed", {"amount": 0.1}),

@@ -20,6 +20,7 @@ from core.media.sound import SECONDS, rate_of
 from core.tensors import noise
 
 _OF = {"group": "Sound", "takes": ("sequence",), "medium": "sound", "absent": "is of sounds"}
+_EDGE = 0.005  # seconds in which a gap fades, so that it does not click
 _GRAIN = 64  # frames of a phase vocoder in a sound
 
 
@@ -154,7 +155,9 @@ class TimeMask(Configured[TimeMaskConfig]):
     def apply(self, x: Tensor, params: Params) -> Tensor:
         t = torch.arange(x.shape[-1], device=x.device) * (SECONDS / x.shape[-1])
         start, gap = params["start"][:, None], params["gap"][:, None]
-        return _item(torch.where((t >= start) & (t < start + gap), 0.0, _wave(x)))
+        outside = torch.maximum(start - t, t - start - gap)  # seconds to the gap, negative within
+        kept = torch.where(gap > 0, (1 + outside / _EDGE).clamp(0, 1), 1.0)
+        return _item(_wave(x) * kept)
 
 
 class FrequencyMaskConfig(Config):
