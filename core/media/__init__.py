@@ -17,7 +17,7 @@ import numpy as np
 from core.catalog import Config, Entry, Registry, UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
 Form = Literal["picture", "vector", "sequence"]  # (C, H, W), (D,), (C, T)
 FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")
@@ -70,6 +70,9 @@ class Medium(Entry):
         from_model: Makes items of what a model has made.
         look: Draws what a model has made, as :meth:`Medium.pictures` does, where that needs no items; of what a medium
             has to search its items for, it is quick.
+        costly: Whether a training should compute what a model sees once, and not again at each step.
+        practise: Changes what a model sees, (N, …) in [0, 1], by a generator, as it may vary and mean the same: what a
+            judge does not learn to look at. None where it is shown what there is.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
     """
 
@@ -92,6 +95,8 @@ class Medium(Entry):
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
     look: Callable[[Tensor], np.ndarray] | None = None
+    costly: bool = False
+    practise: Callable[[Tensor, Generator], Tensor] | None = None
     near: Callable[[Tensor], Tensor] = _coarse
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:

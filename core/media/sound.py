@@ -9,6 +9,7 @@ References (used throughout the code):
     [2] Griffin and Lim, 1984, Signal estimation from modified short-time Fourier transform,
         https://doi.org/10.1109/TASSP.1984.1164317
     [3] Lee and Seung, 2001, Algorithms for non-negative matrix factorization
+    [4] Park et al., 2019, SpecAugment: a simple data augmentation method, https://arxiv.org/abs/1904.08779
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from core.media import media
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
 SECONDS = 1.024
 SIDES = (32, 64, 128)  # of what a model sees
@@ -209,6 +210,38 @@ def joined(x: np.ndarray, rate: int) -> bytes:
     return memory.getvalue()
 
 
+def practised(x: Tensor, generator: Generator) -> Tensor:
+    """Changes spectrograms (N, 1, S, S) as another voice and another room would [4].
+
+    They begin earlier or later, lie higher or lower, are louder or softer, and have a gap in time and one in frequency.
+    """
+    import torch
+
+    n, side = len(x), x.shape[-1]
+
+    def drawn(low: float, high: float) -> Tensor:
+        return torch.rand(n, generator=generator, device=x.device) * (high - low) + low
+
+    def moved(x: Tensor, by: Tensor, axis: int) -> Tensor:
+        place = torch.arange(side, device=x.device) - by.round().long()[:, None]  # (N, S)
+        inside = ((place >= 0) & (place < side)).to(x.dtype)
+        shape = (n, 1, side, 1) if axis == 2 else (n, 1, 1, side)
+        place, inside = place.clamp(0, side - 1).view(shape), inside.view(shape)
+        return x.gather(axis, place.expand_as(x)) * inside
+
+    def gap(width: Tensor, axis: int) -> Tensor:
+        start = drawn(0, 1) * (1 - width)
+        at = torch.arange(side, device=x.device) / side
+        return ((at >= start[:, None]) & (at < (start + width)[:, None])).view(
+            (n, 1, side, 1) if axis == 2 else (n, 1, 1, side)
+        )
+
+    x = moved(x, drawn(-0.12, 0.12) * side, 3)
+    x = moved(x, drawn(-0.08, 0.08) * side, 2)
+    x = torch.where(x > 0, x + drawn(-8, 8).view(n, 1, 1, 1) / RANGE, x).clamp(0, 1)
+    return x.masked_fill(gap(drawn(0, 0.12), 3) | gap(drawn(0, 0.12), 2), 0.0)
+
+
 def _near(x: Tensor) -> Tensor:
     from core.tensors import coarse
 
@@ -249,6 +282,8 @@ def _describe(count: int, shape: tuple[int, ...]) -> str:
     to_model=spectrogram,
     from_model=waveform,
     look=_look,
+    costly=True,
+    practise=practised,
     near=_near,
 )
 def sound(x: np.ndarray, levels: int) -> np.ndarray:

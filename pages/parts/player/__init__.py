@@ -21,7 +21,7 @@ _show = component(
     '<canvas tabindex="0" role="slider"></canvas><div class="under">'
     '<button type="button" class="play"></button>'
     '<button type="button" class="follow" aria-pressed="true" hidden>Hear while dragging</button>'
-    '<output></output></div>',
+    "<output></output></div>",
 )
 
 
