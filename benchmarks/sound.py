@@ -3,10 +3,11 @@
     python -m benchmarks.sound speech RECORDINGS --seconds 150 --json speech.json
     python -m benchmarks.sound press URL
 
-``speech`` wants recordings of spoken digits of three speakers, ``<digit>_<speaker>_<n>.wav``: two of them are learned from
-(those from the tenth on; the first five of each are the test), the third is never heard. Two judges are trained, with and
-without practice on changed sounds, then a diffusion model for so many CPU-seconds of this process, whose samples are heard
-as sounds. ``press`` presses on the pad of a running app with a model of sounds, and times the first sound.
+``speech`` wants recordings of spoken digits of three speakers, ``<digit>_<speaker>_<n>.wav``: two of them are learned
+from (those from the tenth on; the first five of each are the test), the third is never heard. Two judges are trained,
+with and without practice on changed sounds, then a diffusion model for so many CPU-seconds of this process, whose
+samples are heard as sounds. ``press`` presses on the pad of a running app with a model of sounds, and times the first
+sound.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 
 HELD = 5  # recordings of each digit and speaker for the test, and as many that only steer
 
@@ -80,7 +80,9 @@ def judge(data: Any, images: int, practised: bool) -> tuple[Any, float]:
     return trainer.published(), time.process_time() - began
 
 
-def generator(data: Any, seconds: float, batch: int, values: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def generator(
+    data: Any, seconds: float, batch: int, values: dict[str, Any]
+) -> tuple[Any, Any, dict[str, Any]]:
     """Trains a diffusion model for so many CPU-seconds of this process."""
     from core.models import families
     from core.training import TrainConfig, Trainer, spec_of
@@ -108,7 +110,9 @@ def generator(data: Any, seconds: float, batch: int, values: dict[str, Any]) -> 
     return trainer.published(), family, facts
 
 
-def speech(folder: Path, seconds: float, batch: int, guidance: list[float], images: int) -> dict[str, Any]:
+def speech(
+    folder: Path, seconds: float, batch: int, guidance: list[float], images: int
+) -> dict[str, Any]:
     """Measures judges, and samples as they are heard."""
     from core.measure.distances import frechet
 
@@ -149,7 +153,10 @@ def speech(folder: Path, seconds: float, batch: int, guidance: list[float], imag
             sampling = family.sampling.of({"guidance": pull}, "sampling")
             began = time.process_time()
             seen = torch.cat(
-                [model.sample(range(i, i + 50), asked[i : i + 50], 0, sampling) for i in range(0, 200, 50)]
+                [
+                    model.sample(range(i, i + 50), asked[i : i + 50], 0, sampling)
+                    for i in range(0, 200, 50)
+                ]
             )
             items = medium.items(seen)
             took = (time.process_time() - began) / 200 * 1000
@@ -175,7 +182,12 @@ def press(url: str, presses: int = 30) -> list[float]:
     with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=shutil.which("chromium"),
-            args=["--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+            args=[
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--autoplay-policy=no-user-gesture-required",
+            ],
         )
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(url)
@@ -207,7 +219,9 @@ def main() -> None:
     """Measures, prints and keeps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("speech", "press"))
-    parser.add_argument("of", help="the folder of recordings, or the address of the Latent space page")
+    parser.add_argument(
+        "of", help="the folder of recordings, or the address of the Latent space page"
+    )
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.75, 3.0])
@@ -216,11 +230,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "press":
         waits = press(arguments.of)
-        result: Any = {"p50": statistics.median(waits), "p95": float(np.quantile(waits, 0.95)), "n": len(waits)}
+        result: Any = {
+            "p50": statistics.median(waits),
+            "p95": float(np.quantile(waits, 0.95)),
+            "n": len(waits),
+        }
         print(json.dumps(result))
     else:
         os.environ["SIMULACRA_HOME"] = tempfile.mkdtemp()
-        result = speech(Path(arguments.of), arguments.seconds, arguments.batch, arguments.guidance, arguments.images)
+        result = speech(
+            Path(arguments.of),
+            arguments.seconds,
+            arguments.batch,
+            arguments.guidance,
+            arguments.images,
+        )
         print(json.dumps(result, indent=1))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1), "utf-8")

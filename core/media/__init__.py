@@ -59,6 +59,8 @@ class Medium(Entry):
             which says how a browser shows or plays it.
         body: Makes the network of a judge: from what a model sees of a shape (…), with a width, to so many features.
         usual: The usual strength of an attack on items of a shape (…): the largest change of a number, of a range of 1.
+        strength: Says in the medium's own words what a change of items (N, …) of a strength in a norm, by its name, is
+            at most; None where the strength says enough.
         norms: Names of the norms that measure a change.
         source: The dataset source that imports files, and makes an item of a visitor's own.
         parts: What pages and commands offer for this medium and not for every one:
@@ -73,6 +75,7 @@ class Medium(Entry):
         costly: Whether a training should compute what a model sees once, and not again at each step.
         practise: Changes what a model sees, (N, …) in [0, 1], by a generator, as it may vary and mean the same: what a
             judge does not learn to look at. None where it is shown what there is.
+        join: Makes one file of stored items (N, …), one after the other; None where nothing is joined.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
     """
 
@@ -86,6 +89,7 @@ class Medium(Entry):
     mime: str
     body: Callable[[tuple[int, ...], int, int], nn.Module]
     usual: Callable[[tuple[int, ...]], float]
+    strength: Callable[[Tensor, float, str], str] | None = None
     norms: tuple[str, ...] = ("linf", "l2", "l1")
     source: str = ""
     parts: frozenset[str] = frozenset()
@@ -97,6 +101,7 @@ class Medium(Entry):
     look: Callable[[Tensor], np.ndarray] | None = None
     costly: bool = False
     practise: Callable[[Tensor, Generator], Tensor] | None = None
+    join: Callable[[np.ndarray], bytes] | None = None
     near: Callable[[Tensor], Tensor] = _coarse
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:

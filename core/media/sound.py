@@ -196,11 +196,25 @@ def _look(x: Tensor) -> np.ndarray:
 
 def wav(x: np.ndarray) -> bytes:
     """Writes a stored sound, int16 (1, T), as a WAV file of 16 bits."""
-    return joined(x, rate_of(x.shape[-1]))
+    return _wav(x, rate_of(x.shape[-1]))
 
 
-def joined(x: np.ndarray, rate: int) -> bytes:
-    """Writes samples, int16 of any length, as a WAV file of 16 bits."""
+def joined(x: np.ndarray) -> bytes:
+    """Writes stored sounds, int16 (N, 1, T), as one WAV file: each goes over into the next within a quarter of it."""
+    n, _, length = x.shape
+    over = length // 4
+    ramp = np.sin(np.linspace(0, np.pi / 2, over))  # of equal power
+    out = np.zeros(n * (length - over) + over)
+    for i, sound in enumerate(x[:, 0].astype(np.float64)):
+        if i:
+            sound[:over] *= ramp
+        if i < n - 1:
+            sound[-over:] *= ramp[::-1]
+        out[i * (length - over) : i * (length - over) + length] += sound
+    return _wav(out.round().clip(-(2**15), 2**15 - 1), rate_of(length))
+
+
+def _wav(x: np.ndarray, rate: int) -> bytes:
     memory = io.BytesIO()
     with wave.open(memory, "wb") as file:
         file.setnchannels(1)
@@ -257,6 +271,18 @@ def _body(shape: tuple[int, ...], width: int, features: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(side), ConvFeatures(shape[0], side, width, features))
 
 
+def _below(x: Tensor, eps: float, norm: str) -> str:
+    """Says how far the loudest change of a strength lies below the sounds: of their middle one, in dB."""
+    import math
+
+    size = eps if norm == "linf" else eps / math.sqrt(x[0].numel())
+    level = float((x - 0.5).flatten(1).square().mean(1).sqrt().median())
+    if not size or not level:
+        return ""
+    below = 20 * math.log10(level / size)
+    return f"{abs(below):.0f} dB {'below' if below >= 0 else 'above'} the signal"
+
+
 def _describe(count: int, shape: tuple[int, ...]) -> str:
     return f"{count:,} sounds of {SECONDS} s at {rate_of(shape[-1]) // 1000} kHz"
 
@@ -274,6 +300,7 @@ def _describe(count: int, shape: tuple[int, ...]) -> str:
     mime="audio/wav",
     body=_body,
     usual=lambda shape: 0.002,
+    strength=_below,
     norms=("linf", "l2"),
     source="recordings",
     dtype="int16",
@@ -284,6 +311,7 @@ def _describe(count: int, shape: tuple[int, ...]) -> str:
     look=_look,
     costly=True,
     practise=practised,
+    join=joined,
     near=_near,
 )
 def sound(x: np.ndarray, levels: int) -> np.ndarray:

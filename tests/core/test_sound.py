@@ -102,7 +102,7 @@ def test_the_spectrum_is_that_of_scipy():
     assert np.allclose(power, bands @ (4 * np.abs(spectra) ** 2), rtol=1e-3, atol=1e-9)
 
 
-def test_what_a_model_sees_comes_back_within_two_decibels_whatever_is_beside_it():
+def test_what_a_model_sees_comes_back_within_three_decibels_whatever_is_beside_it():
     notes = tones.attributes(3, 9)
     x = SOUND.read(torch.tensor(tones.play(notes, 8000)), 256)
     seen = SOUND.to_model(x)
@@ -110,7 +110,7 @@ def test_what_a_model_sees_comes_back_within_two_decibels_whatever_is_beside_it(
     again = SOUND.to_model(back)
     assert back.shape == x.shape and float(back.min()) >= 0 and float(back.max()) <= 1
     loud = seen > 0.35  # what is above 52 dB below full scale
-    assert 80 * float((again - seen)[loud].square().mean().sqrt()) < 2
+    assert 80 * float((again - seen)[loud].square().mean().sqrt()) < 3
     alone = SOUND.kept(seen[4:5])
     assert np.array_equal(alone, SOUND.kept(seen)[4:5])  # the batch changes nothing
 
