@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.catalog import Config, Registry, UserError
 from core.media import Form, Taker
-from core.tensors import Images, noise
+from core.tensors import Batch, Images, noise
 
 Params = dict[str, Tensor]
 C = TypeVar("C", bound=Config)
@@ -139,13 +139,13 @@ class NumberStep:
 
     number: str
     bounds: tuple[float, float]
-    change: Callable[[Images, Tensor], Images]
+    change: Callable[[Batch, Tensor], Batch]
 
     def draw(self, draws: Draws) -> Params:
         low, high = self.bounds
         return {self.number: draws.uniform(self.number, low=low, high=high)}
 
-    def apply(self, x: Images, params: Params) -> Images:
+    def apply(self, x: Batch, params: Params) -> Batch:
         return self.change(x, params[self.number])
 
 

@@ -83,8 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
     joins = space.medium.join if out.suffix == ".wav" else None
     if out.suffix == ".wav" and joins is None:
         raise UserError(
-            f"{job.name} makes {space.medium.title.lower()}, and only sounds are joined to one. Choose .gif, .webp, .mp4 "
-            "or .png."
+            f"{job.name} makes {space.medium.title.lower()}, and only sounds are joined to one. Choose .gif, .webp, "
+            ".mp4 or .png."
         )
     x = space.images(points) if joins is None else space.items(points)
     classes = None if labels is None else [opened.classes[label] for label in labels]

@@ -192,7 +192,8 @@ def preview(values: Mapping[str, Any], source: str = "") -> Preview:
     """
     previews: list[Preview] = []
     refused: list[UserError] = []
-    for entry in [datasets.get(source)] if source else importers():
+    able = [entry for entry in importers() if values.keys() <= entry.config.knobs().keys()]
+    for entry in [datasets.get(source)] if source else able or importers():
         assert entry.preview is not None
         try:
             preview = entry.preview(entry.config.of(values, where="dataset"))

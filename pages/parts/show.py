@@ -103,7 +103,7 @@ def item(
         whole = medium.pictures(x[None], levels)
         pictures(whole, columns=1, alt=name, key=key, max_height=max_height, max_zoom=48)
     elif kind == "audio":
-        player(x, medium, alt=name, key=key, hear=hear)
+        player(x, medium, alt=name, key=key, height=min(190, max_height), hear=hear)
     elif medium.mime == "text/csv":
         import pandas as pd
 

@@ -221,6 +221,13 @@ def before(chain: Any, on: Images, seed: int) -> None:
             key="augment.compare",
             alt=f"{on.names[i]}, as it is on the left and augmented on the right",
         )
+        if on.medium.mime.startswith("audio/"):
+            sides = ("As it is", on.x[i]), ("Augmented", on.write(after)[0])
+            for side, (words, item) in zip(st.columns(2), sides, strict=True):
+                with side:
+                    st.caption(words)
+                    name = f"{on.names[i].replace(': ', '-')} {words.lower()}"
+                    show.item(item, on.medium, name, key=f"augment.heard.{words}", max_height=120)
 
 
 def classes(chain: Any, data: str, seed: int) -> None:
