@@ -28,12 +28,12 @@ import torch
 HELD = 5  # recordings of each digit and speaker for the test, and as many that only steer
 
 
-def spoken(folder: Path) -> tuple[Any, np.ndarray]:
-    """Gives the recordings as a dataset, and the rows of the third speaker, which are in no split that is used."""
+def spoken(folder: Path) -> tuple[Any, Any]:
+    """Gives the recordings of two speakers as a dataset, and those of the third as another."""
     from core import datasets
     from core.datasets import assemble
 
-    whole = datasets.bring("spoken", {"path": str(folder), "names": "label_speaker_number"})
+    whole: Any = datasets.bring("spoken", {"path": str(folder), "names": "label_speaker_number"})
     names = [Path(name).stem.split("_") for name in whole.attributes["picture"]]
     who, n = np.array([name[1] for name in names]), np.array([int(name[2]) for name in names])
     third = sorted(set(who))[1] if "lucas" not in who else "lucas"

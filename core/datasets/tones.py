@@ -121,7 +121,8 @@ def _note(how: _Instrument, one: dict[str, float], samples: int, seed: int, i: i
     end = one["length"]
     shape = np.clip(t / one["attack"], 0, 1) * np.clip((end - t) / _RELEASE, 0, 1)
     first = np.exp(2j * np.pi * turns)
-    power, reached, wave = np.ones_like(first), 0, np.zeros(samples)
+    power = np.ones(samples, complex)
+    reached, wave = 0, np.zeros(samples)
     for partial, level in zip(how.partials, how.levels, strict=True):
         if partial * pitch * (1 + depth) > _TOP * rate:
             break

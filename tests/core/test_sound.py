@@ -95,7 +95,12 @@ def test_the_spectrum_is_that_of_scipy():
     power = sounds.powers(torch.tensor(x[None], dtype=torch.float32))[0].numpy()
     padded = np.pad(x, 64, mode="reflect")
     _, _, spectra = stft(
-        padded, window="hann", nperseg=256, noverlap=128, boundary=None, padded=False
+        padded,
+        window="hann",
+        nperseg=256,
+        noverlap=128,
+        boundary=None,
+        padded=False,  # type: ignore[arg-type]
     )
     bands = sounds._bank(64, "cpu")[0].numpy()
     assert power.shape == (64, 64)
