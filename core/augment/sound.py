@@ -111,7 +111,7 @@ def louder(x: Tensor, gain: Tensor) -> Tensor:
     return _item(_wave(x) * 10 ** (gain / 20)[:, None])
 
 
-class NoiseConfig(Config):
+class HissConfig(Config):
     """How loud the noise is."""
 
     share: float = knob(
@@ -119,8 +119,8 @@ class NoiseConfig(Config):
     )  # fmt: skip
 
 
-@_step("sound_noise", "Noise", NoiseConfig, strength="share", units={"share": " of its loudness"})
-class Noise(Configured[NoiseConfig]):
+@_step("sound_noise", "Noise", HissConfig, strength="share", units={"share": " of its loudness"})
+class Hiss(Configured[HissConfig]):
     """Adds white noise, as loud as a share of the sound."""
 
     def draw(self, draws: Draws) -> Params:

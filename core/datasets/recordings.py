@@ -153,7 +153,7 @@ class _Recording(NamedTuple):
     split: int
 
 
-class _Plan(NamedTuple):
+class _RecordingPlan(NamedTuple):
     """What there is, and how it would be read."""
 
     recordings: list[_Recording]
@@ -200,7 +200,7 @@ def _named(stem: str, words: list[str]) -> tuple[str, str]:
     return told.get("label", ""), told.get("group", "")
 
 
-def _planned(config: RecordingsConfig, source: Container) -> _Plan:
+def _planned(config: RecordingsConfig, source: Container) -> _RecordingPlan:
     found, refused = [], list(source.refused)
     for file in source.files:
         try:
@@ -263,7 +263,7 @@ def _planned(config: RecordingsConfig, source: Container) -> _Plan:
         notes.append(
             f"{many(len(groups), 'group')} by the file names ({'_'.join(words)}): none is divided among the splits."
         )
-    return _Plan(recordings, refused, kinds, taken, "speaker" if groups else "", notes)
+    return _RecordingPlan(recordings, refused, kinds, taken, "speaker" if groups else "", notes)
 
 
 def preview(config: RecordingsConfig) -> Preview:
