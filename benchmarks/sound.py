@@ -196,7 +196,7 @@ def press(url: str, presses: int = 30) -> list[float]:
         page.wait_for_timeout(6000)
         box = pad.bounding_box()
         assert box is not None
-        player = page.locator(".st-key-latent\\.item .box, [class*=latent-item] .box").first
+        player = page.locator(".st-key-latent-item .box").first
         rng = np.random.default_rng(0)
         for number in range(presses):
             x, y = (0.1 + 0.8 * rng.random(2)) * [box["width"], box["height"]]
