@@ -91,6 +91,7 @@ def _code(*modules: str) -> str:
     SentencesConfig,
     prepare=lambda config: (config, _code("core.datasets.faces", "core.datasets.sentences")),
     medium="text",
+    chain="texts",
     weighs=lambda config: config.count * config.length,
     own=lambda data, dataset: own(data, dataset),
     suffixes=PLAIN,
@@ -541,6 +542,7 @@ def own(data: bytes | np.ndarray, dataset: Dataset) -> Own:
     prepare=prepare,
     check=lambda config: prepare(config)[0],
     medium="text",
+    chain="texts",
     own=own,
     suffixes=PLAIN,
     terms=lambda config: {
