@@ -113,6 +113,11 @@ class DiffusersSampling(DiffusionSampling):
         ge=0,
         le=10,
     )
+    sampler: Literal["euler", "heun", "stochastic"] = knob(
+        "euler",
+        "Euler looks once per step, and draws nearest to the data at few looks; Heun looks twice; stochastic is Heun "
+        "that renews some noise before each step.",
+    )
 
 
 def _note(record: Mapping[str, Any]) -> str:
