@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import runs
+from core import datasets, runs
 from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.latent import SEPARATOR, Spot, land, of_kind, regressed, view_link
@@ -264,7 +264,7 @@ def classifier_of(spot: Spot) -> Any | None:
     for run in runs.listing():
         if (
             run.kind == "classifier"
-            and run.config["dataset"] == spot.run.config["dataset"]
+            and datasets.alike(run.config["dataset"], spot.run.config["dataset"])
             and runs.checkpoints(run)
         ):
             return runs.open_model(run).model
