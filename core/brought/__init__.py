@@ -381,6 +381,32 @@ def opened(
     return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", about, tuple(notes))
 
 
+def by_code(kind: str, title: str, sampling: type[Config], caption: str) -> None:
+    """Registers an origin whose models a program of this machine makes.
+
+    Args:
+        kind: What the program must offer, a name of :data:`core.wrapped.program.KINDS`, and the name of the origin.
+        title: For people.
+        sampling: How its models draw.
+        caption: What they are, a sentence.
+    """
+    from core.wrapped import program
+
+    def make(
+        config: Any,
+        package: Package | None,
+        spec: Spec,
+        classes: Sequence[str],
+        record: Mapping[str, Any] | None,
+    ) -> Opened:
+        model, facts, notes = program.generator(config, kind, spec, classes, record, sampling())
+        return opened(model, spec, classes, {"facts": facts}, notes, sampling)
+
+    make.__doc__ = caption
+    config, note = program.ProgramConfig, program.note
+    origins.add(kind, title, config, sampling=sampling, code=True, note=note)(make)
+
+
 def allow_dataset(seen: Seen, dataset: Dataset) -> None:
     """Refuses a dataset whose items are not those that a model makes.
 

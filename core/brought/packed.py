@@ -26,8 +26,7 @@ class AsPacked(Config):
 
 def _see(package: Package) -> Seen:
     pack = packs.read(package)
-    contents = weights.look(packs.whole(package))
-    count = sum(part.numel for part in contents.parts.values())
+    count = weights.look(packs.whole(package)).parameters
     component.allow_parameters(count, "This pack")
     family = families.get(pack.family)
     consent = pack.terms["consent"]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 
-import pytest
 import torch
 
 from core.brought.diffusers import DiffusersSampling
-from core.models import Spec
-from core.models.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, undo
-
+from core.models.diffusion import DiffusionSampling, undo
 
 # --- The way back -----------------------------------------------------------------------------------------------------
 
