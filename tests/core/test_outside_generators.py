@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
+from torch import nn
 
+from core import latent
 from core.brought.diffusers import DiffusersSampling
+from core.ground import timing
+from core.ground.watch import Watch
+from core.latent import directions
+from core.models import Spec
 from core.models.diffusion import DiffusionSampling, undo
+from core.wrapped.velocity import VelocityModel
 
 # --- The way back -----------------------------------------------------------------------------------------------------
 
@@ -54,3 +62,64 @@ def test_the_usual_sampler_of_a_ladder_looks_once_per_step_and_those_of_our_own_
     assert DiffusersSampling().sampler == "euler"
     assert DiffusionSampling().sampler == "heun"
     assert DiffusersSampling.knobs().keys() == DiffusionSampling.knobs().keys()
+
+
+# --- What directions cost ---------------------------------------------------------------------------------------------
+
+
+class Counted(nn.Module):
+    """A velocity of no classes that counts the images it looks at, those with a derivative DERIVED times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = 0
+
+    def velocity(self, x, t, y):
+        self.looked += len(x) * (directions.DERIVED if x.requires_grad else 1)
+        return x - x.pow(3) / 9
+
+
+def space_of(net: nn.Module) -> latent.Space:
+    model = VelocityModel(net, Spec("image", (1, 4, 4), 256), 0).eval()  # type: ignore[arg-type]
+    return latent.Space(model, DiffusionSampling(sampler="euler"), ("nobody", 0), 16, 0)
+
+
+def test_what_main_directions_cost_is_foretold_by_what_they_look_at(monkeypatch):
+    net = Counted()
+    space = space_of(net)
+    assert space.pace > 0  # of this very machine
+    monkeypatch.setattr(latent.Space, "pace", 0.5)
+    told, net.looked = latent.foretold(space), 0
+    said: list[float] = []
+    watch = Watch()
+    watch.say = lambda text, done=None, total=1.0: said.append(done or 0)  # type: ignore[method-assign]
+    assert latent.principal(space, watch=watch)
+    looks = net.looked / space.preview.record()["steps"]
+    assert told == pytest.approx(looks * 0.5)
+    assert said == sorted(said) and len(said) > 64  # in slices, so that it can be followed and left
+    assert latent.foretold(space) == 0  # they are known now
+
+
+def test_what_takes_long_to_decode_begins_on_images_until_its_directions_are_known(monkeypatch):
+    space = space_of(Counted())
+    monkeypatch.setattr(latent.Space, "pace", 0.001)
+    assert latent.first_plane(space) == "principal" and not latent.costly(space, "local")
+    monkeypatch.setattr(latent.Space, "pace", 1.0)
+    assert latent.first_plane(space) == "anchors" and latent.costly(space, "local")
+    latent.principal(space)
+    assert latent.first_plane(space) == "principal"
+
+
+def test_of_a_few_runs_the_least_counts_and_what_takes_long_runs_once(monkeypatch):
+    def timed(*took: float, **choices) -> tuple[float, int]:
+        now, left = [0.0], list(took)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+        def run() -> None:
+            now[0] += left.pop(0)
+
+        return timing.least(run, **choices), len(took) - len(left)
+
+    assert timed(0.5, 0.02, 0.01, 0.03, runs=3) == (pytest.approx(0.01), 4)
+    assert timed(0.3, 0.2, 0.4, 0.1, runs=9, patience=0.8) == (pytest.approx(0.2), 3)
+    assert timed(5.0, runs=3) == (5.0, 1)
