@@ -421,8 +421,16 @@ def allow_dataset(seen: Seen, dataset: Dataset) -> None:
         size = f" at {seen.shape[-1]} px in {'grey' if seen.shape[0] == 1 else 'colour'}"
     raise UserError(
         f"It makes items of {made}, and those of {dataset.name} have {has}. Choose the dataset that it belongs to, or "
-        f"import its items{size} on the page Data."
+        f"import its items{size} on the page Data." + beyond(seen.shape[-1] if size else 0)
     )
+
+
+def beyond(side: int) -> str:
+    """Says what lets pictures of a side be imported here, after another sentence; empty where they can be."""
+    most = settings().max_side
+    if side <= most:
+        return ""
+    return f" Pictures of datasets have at most {most} px here; SIMULACRA_MAX_SIDE raises that, on your own machine."
 
 
 def measured(

@@ -400,7 +400,7 @@ def _facts(
         raise UserError(
             f"The network makes {' × '.join(map(str, shape))}, and the dataset's items are "
             f"{' × '.join(map(str, spec.shape))}. Choose the dataset that it belongs to, or import its images "
-            f"at {size} px in {'grey' if channels == 1 else 'colour'}."
+            f"at {size} px in {'grey' if channels == 1 else 'colour'}." + brought.beyond(size)
         )
     order, null = _order(package, config, net.get("num_class_embeds") or 0, classes)
     bare = component.outline(lambda: _network(net), NETWORK)

@@ -92,6 +92,7 @@ def generator(
         raise UserError(
             f"The run makes {theirs}, and the dataset has {ours}. Choose the dataset that it belongs to, or import "
             f"its {media.get(pack.spec.medium).title.lower()} at the same size."
+            + (brought.beyond(pack.spec.size) if pack.spec.form == "picture" else "")
         )
     notes = []
     if pack.listens and tuple(classes) != pack.classes:

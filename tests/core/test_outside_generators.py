@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from core import latent
+from core import brought, latent
 from core.brought.diffusers import DiffusersSampling
+from core.catalog import UserError
 from core.ground import timing
+from core.ground.settings import Settings
 from core.ground.watch import Watch
 from core.latent import directions
 from core.models import Spec
@@ -123,3 +125,44 @@ def test_of_a_few_runs_the_least_counts_and_what_takes_long_runs_once(monkeypatc
     assert timed(0.5, 0.02, 0.01, 0.03, runs=3) == (pytest.approx(0.01), 4)
     assert timed(0.3, 0.2, 0.4, 0.1, runs=9, patience=0.8) == (pytest.approx(0.2), 3)
     assert timed(5.0, runs=3) == (5.0, 1)
+
+
+# --- What exceeds a limit ---------------------------------------------------------------------------------------------
+
+
+def test_weights_beyond_the_limit_name_the_setting_alone_and_together(setting, tmp_path):
+    setting(max_upload_mb=1)
+    large, half = bytes(2**20 + 1), bytes(600 * 2**10)
+    config = b'{"_class_name": "UNet2DModel"}'
+    raises = "or raise SIMULACRA_MAX_UPLOAD_MB on your own machine; docs/bring.md says"
+    alone = "at most 1 MB on this server, got 1 MB. "
+    together = r"at most 1 MB on this server, got 1 MB in 3 files together\. "
+    folder = [("sd/config.json", config), ("sd/a.safetensors", half), ("sd/b.safetensors", half)]
+    for path, content in [*folder, ("one.safetensors", large)]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    for said, bring in (
+        (alone, lambda: brought.sent([("one.safetensors", large)])),
+        (alone, lambda: brought.read(tmp_path / "one.safetensors")),
+        (together, lambda: brought.sent(folder)),
+        (together, lambda: brought.read(tmp_path / "sd")),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            bring()
+        assert raises in str(caught.value)
+    setting(max_upload_mb=2)
+    assert len(brought.sent(folder).tensors) == len(brought.read(tmp_path / "sd").tensors) == 2
+
+
+def test_pictures_beyond_the_limit_name_the_setting_before_anything_is_built(setting):
+    from core import datasets
+
+    seen = brought.Seen("A network", 10, (3, 64, 64))
+    data = datasets.load("digits")
+    with pytest.raises(UserError, match=r"at 64 px in colour on the page Data\.$"):
+        brought.allow_dataset(seen, data)
+    setting(max_side=32)
+    with pytest.raises(UserError, match="at most 32 px here; SIMULACRA_MAX_SIDE raises that"):
+        brought.allow_dataset(seen, data)
+    assert brought.beyond(32) == ""
+    assert Settings().max_side == datasets.config_of("pictures").knobs()["size"].high == 128
