@@ -49,6 +49,9 @@ def test_a_sketch_becomes_an_image(visit, sketcher):
     assert (made == (first.image * 255).round()).all()
     assert (truth == (first.truth * 255).round()).all()
     assert f"Mean squared error {first.error:.4f}" in seen.texts("caption")
+    assert "The same edges always give the same image: the model has no noise" in seen.texts(
+        "caption"
+    )
     seen.set(latent__sketch__start=3).calm()
     assert not np.array_equal(tiles(seen)[0], told)
     seen.told("latent.sketch.canvas", {"drawing": {"number": 1, "png": drawn()}}).calm()
@@ -72,3 +75,14 @@ def test_an_empty_sheet_says_what_to_do(visit, sketcher):
 def test_what_is_told_no_picture_has_no_sheet(visit, trained):
     seen = visit("latent", run=trained.runs["vae"]).calm()
     assert "sketch" not in seen.widget("latent.tool").options
+
+
+def test_a_model_with_noise_makes_variants_of_one_sketch(sketcher, monkeypatch):
+    opened = runs.open_model(sketcher)
+    assert not latent.varies(opened)
+    whole = type(opened.model).render
+    noisy = lambda self, told, ids, y, seed, how: (
+        whole(self, told, ids, y, seed, how) * (1 - seed / 9)
+    )  # noqa: E731
+    monkeypatch.setattr(type(opened.model), "render", noisy)
+    assert latent.varies(opened)
