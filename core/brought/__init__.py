@@ -381,14 +381,14 @@ def opened(
     return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", about, tuple(notes))
 
 
-def by_code(kind: str, title: str, sampling: type[Config], caption: str) -> None:
+def by_code(kind: str, title: str, sampling: type[Config], caption: str | None) -> None:
     """Registers an origin whose models a program of this machine makes.
 
     Args:
         kind: What the program must offer, a name of :data:`core.wrapped.program.KINDS`, and the name of the origin.
         title: For people.
         sampling: How its models draw.
-        caption: What they are, a sentence.
+        caption: What they are, the docstring of the origin's file.
     """
     from core.wrapped import program
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ def test_an_image_comes_back_out_of_the_noise_of_eulers_path_whatever_is_beside_
     data = datasets.load("digits")
     opened = runs.open_model(jobs.get("shipped-digits-diffusion"))
     index = data.splits["test"][:12]
-    x, y = data.images(index), torch.as_tensor(data.y[index])
+    x, y = data.images(index), torch.as_tensor(np.asarray(data.y)[index])
     sampling = DiffusionSampling(sampler="euler", guidance=1)
     with torch.no_grad():
         z = opened.model.encode(x, y, sampling)
