@@ -81,8 +81,9 @@ def test_a_model_with_noise_makes_variants_of_one_sketch(sketcher, monkeypatch):
     opened = runs.open_model(sketcher)
     assert not latent.varies(opened)
     whole = type(opened.model).render
-    noisy = lambda self, told, ids, y, seed, how: (
-        whole(self, told, ids, y, seed, how) * (1 - seed / 9)
-    )  # noqa: E731
+
+    def noisy(self, told, ids, y, seed, sampling):
+        return whole(self, told, ids, y, seed, sampling) * (1 - seed / 9)
+
     monkeypatch.setattr(type(opened.model), "render", noisy)
     assert latent.varies(opened)
