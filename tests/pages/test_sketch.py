@@ -41,7 +41,7 @@ def drawn():
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def test_a_sketch_becomes_an_image(visit, sketcher):
+def test_a_sketch_becomes_an_image_and_without_noise_always_the_same(visit, sketcher, monkeypatch):
     seen = visit("latent", run=sketcher.id).set(latent__tool="sketch").calm()
     opened, dataset = runs.open_model(sketcher), latent.trained_on(sketcher)
     first = latent.held_out(opened, dataset, int(dataset.splits["test"][0]))
@@ -63,6 +63,14 @@ def test_a_sketch_becomes_an_image(visit, sketcher):
     # a drawing on a sheet that is not there any more counts for nothing
     seen.told("latent.sketch.canvas", {"drawing": {"number": 2, "png": drawn(), "sheet": "x"}})
     assert "Mean squared error" in seen.calm().texts("caption")
+    assert not latent.varies(opened)
+    whole = type(opened.model).render
+
+    def noisy(self, told, ids, y, seed, sampling):
+        return whole(self, told, ids, y, seed, sampling) * (1 - seed / 9)
+
+    monkeypatch.setattr(type(opened.model), "render", noisy)
+    assert latent.varies(opened)
 
 
 def test_an_empty_sheet_says_what_to_do(visit, sketcher):
@@ -75,15 +83,3 @@ def test_an_empty_sheet_says_what_to_do(visit, sketcher):
 def test_what_is_told_no_picture_has_no_sheet(visit, trained):
     seen = visit("latent", run=trained.runs["vae"]).calm()
     assert "sketch" not in seen.widget("latent.tool").options
-
-
-def test_a_model_with_noise_makes_variants_of_one_sketch(sketcher, monkeypatch):
-    opened = runs.open_model(sketcher)
-    assert not latent.varies(opened)
-    whole = type(opened.model).render
-
-    def noisy(self, told, ids, y, seed, sampling):
-        return whole(self, told, ids, y, seed, sampling) * (1 - seed / 9)
-
-    monkeypatch.setattr(type(opened.model), "render", noisy)
-    assert latent.varies(opened)
