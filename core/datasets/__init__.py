@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 from core.catalog import Config, UserError, unknown
 from core.datasets import folder as _folder  # registers
+from core.datasets import recordings as _recordings  # registers
 from core.datasets import sources as _sources  # registers
 from core.datasets import store
 from core.datasets.columns import Columns, columns, scores
@@ -183,7 +184,9 @@ def save(name: str, dataset: Dataset) -> Dataset:
         raise ValueError(
             "the fingerprint does not belong to this content; build the dataset with assemble()"
         )
-    if any(chunk.max() >= dataset.levels for chunk in chunks(dataset.x)):
+    if dataset.medium.dtype == "uint8" and any(
+        chunk.max() >= dataset.levels for chunk in chunks(dataset.x)
+    ):
         raise ValueError(f"x must lie in 0 … {dataset.levels - 1}")
     if (pair := dataset.pair) and any(chunk.max() >= pair.levels for chunk in chunks(pair.x)):
         raise ValueError(f"the pair must lie in 0 … {pair.levels - 1}")
@@ -207,7 +210,8 @@ def preview(values: Mapping[str, Any], source: str = "") -> Preview:
     """
     previews: list[Preview] = []
     refused: list[UserError] = []
-    for entry in [datasets.get(source)] if source else importers():
+    able = [entry for entry in importers() if values.keys() <= entry.config.knobs().keys()]
+    for entry in [datasets.get(source)] if source else able or importers():
         assert entry.preview is not None
         try:
             preview = entry.preview(entry.config.of(values, where="dataset"))

@@ -258,7 +258,7 @@ def allow(config: dict[str, Any], family: str) -> None:
         from core import augment
 
         before = config["augment"]["critic"]  # which sees what models see
-        augment.load(pipeline).allow(medium.model if before else medium.item)
+        augment.load(pipeline).allow(medium.model if before else medium.item, medium.name)
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:

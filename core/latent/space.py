@@ -257,15 +257,21 @@ class Space:
         Raises:
             UserError: If a point is not one of this space.
         """
-        large = self.device.type == "cpu" and self.model.spec.shape[-1] > 16
-        parts = self.checked(points).split(IN_CACHE if large else BATCH)
-        return np.concatenate([self.medium.kept(self.decode(part, quick)) for part in parts])
+        return self._each(points, lambda part: self.medium.kept(self.decode(part, quick)))
 
+    @torch.no_grad()
     def images(
         self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False
     ) -> np.ndarray:
         """Decodes points and draws what they are, uint8 (N, 1 or 3, H, W); raises as :meth:`items`."""
-        return self.medium.pictures(self.items(points, quick))
+        return self._each(points, lambda part: self.medium.shown(self.decode(part, quick)))
+
+    def _each(
+        self, points: Tensor | np.ndarray | Sequence[Any], make: Callable[[Tensor], np.ndarray]
+    ) -> np.ndarray:
+        large = self.device.type == "cpu" and self.model.spec.shape[-1] > 16
+        parts = self.checked(points).split(IN_CACHE if large else BATCH)
+        return np.concatenate([make(part) for part in parts])
 
     def image(self, point: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
         """Draws what one point is, uint8 (1 or 3, H, W); raises as :meth:`items`."""

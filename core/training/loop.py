@@ -114,6 +114,7 @@ class Trainer:
         transform: Augments a batch, from items in [0, 1] to the same; draws from the step's generator only.
         update: How a step comes by its gradient; the loss's own, averaged over several processes, if left out.
         pace: Factor of the learning rate that the network advises.
+        practise: Changes what the network sees of a batch of the training part; draws from the step's generator only.
     """
 
     def __init__(
@@ -125,19 +126,22 @@ class Trainer:
         transform: Transform | None = None,
         update: Update | None = None,
         pace: float = 1.0,
+        practise: Transform | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
         gpu, self.layout = device.type == "cuda", _layout(device)
         self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
+        self.practise = practise
         told = isinstance(model, Renders) and model.told > 0
         if told and transform is not None:
             raise UserError(
                 "An augmentation changes the images and not their pairs, of which this network learns, so that the two "
                 "would not fit together any more. Leave augment.pipeline out, or train a network that is told no pair."
             )
-        self.train = Split(dataset, "train", device, told=told)
-        self.valid = Split(dataset, "valid", device, limit=2000, told=told)
+        once = transform is None
+        self.train = Split(dataset, "train", device, told=told, once=once)
+        self.valid = Split(dataset, "valid", device, limit=2000, told=told, once=once)
         self.groups = {group.name: _moving(group, pace) for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -200,11 +204,17 @@ class Trainer:
         if split.pair is not None:
             x, y = split.at(split.chosen(count, generator))
             return x.contiguous(memory_format=self.layout), y
-        x, y = split.draw(count, generator)
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=self.layout)
-        x = x if self.transform is None else self.transform(x, generator)
-        return split.medium.to_model(x), y
+        if split.seen is not None:
+            x, y = split.at(split.chosen(count, generator))
+        else:
+            x, y = split.draw(count, generator)
+            if x.ndim == 4:
+                x = x.contiguous(memory_format=self.layout)
+            x = x if self.transform is None else self.transform(x, generator)
+            x = split.medium.to_model(x)
+        if self.practise is not None and split is self.train:
+            x = self.practise(x, generator)
+        return x, y
 
     def _forward(self, losses: Iterator[Loss]) -> Loss | None:
         with torch.autocast(

@@ -346,7 +346,8 @@ def summary(dataset: datasets.Dataset) -> None:
     """Shows counts, what was left out, and what is worth knowing."""
     splits = ", ".join(f"{len(index):,} {name}" for name, index in dataset.splits.items())
     st.markdown(
-        f"**{dataset.medium.describe(len(dataset), dataset.shape)}**, {dataset.levels} levels"
+        f"**{dataset.medium.describe(len(dataset), dataset.shape)}**"
+        + (f", {dataset.levels} levels" if dataset.medium.dtype == "uint8" else "")
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
         + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")

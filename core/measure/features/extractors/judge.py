@@ -55,8 +55,9 @@ class Judge:
 
 
 def _recipe(dataset: Dataset) -> dict[str, Any]:
-    images = LENGTHS.get(dataset.name, LENGTHS["other"])
-    return {
+    images = LENGTHS.get(dataset.name) or LENGTHS.get(dataset.medium.name, LENGTHS["other"])
+    practised = {"practised": dataset.medium.name} if dataset.medium.practise else {}
+    return practised | {
         "classifier": ClassifierConfig().record(),
         "train": TrainConfig(images=images, batch=128, precision="float32").record(),
         "spec": spec_of(dataset).record(),
@@ -90,7 +91,7 @@ def judge(dataset: Dataset, device: torch.device, watch: Watch = UNWATCHED) -> J
     weights = once(
         file,
         f"the judge of {dataset.name}",
-        lambda: Trainer(model, dataset, train, device),
+        lambda: Trainer(model, dataset, train, device, practise=dataset.medium.practise),
         lambda net: _measured(net, dataset, device),
         watch,
     )
@@ -127,7 +128,8 @@ def taught(
     """Trains a classifier like the judge of ``dataset``, as long, on other images, to test what these teach."""
     recipe = _recipe(dataset)
     train = TrainConfig.of(recipe["train"] | {"seed": seed}, "train")
-    trainer = Trainer(runs.network(recipe), lessons, train, device)
+    practise = dataset.medium.practise
+    trainer = Trainer(runs.network(recipe), lessons, train, device, practise=practise)
     return finished(trainer, "Training a classifier on them", watch)
 
 
