@@ -532,6 +532,7 @@ def _see(package: Package) -> Seen:
     if isinstance(size, int):
         notes.append(
             f"It was taught on pictures of {factor * size} px; at other sizes it draws, and not as well."
+            + brought.beyond(factor * size)
         )
     notes.append(
         f"It takes pictures of {coder.get('out_channels', 3)} channels, of a side that is a multiple of "

@@ -191,6 +191,12 @@ def run(arguments: argparse.Namespace) -> None:
     lines = [f"Wrote {images}{of} of {job.id}, step {opened.step}, to {out}"]
     if error is not None:
         lines.append(f"Mean squared error to the true image: {error:.4f}")
+    if arguments.condition is not None:
+        from core import latent
+
+        result["varies"] = latent.varies(opened)
+        if not result["varies"]:
+            lines.append("The model has no noise: a condition gives the same image at every seed.")
     show(arguments, result, lines)
 
 
