@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ import torch
 from core import datasets
 from core.catalog import UserError
 from core.commands import commands  # noqa: F401  registers
-from core.media import media
+from core.measure.metrics import metrics
+from core.media import FORMS, media
 from core.media import text as medium
 from core.models import Scores, Spec, Writes, build
 from core.models.transformer import Transformer, TransformerConfig, TransformerSampling
@@ -270,6 +273,28 @@ def test_it_learns_to_write_what_it_has_read(learned):
     )
     generator = torch.Generator()
     assert learned.log_prob(right, None, generator) > learned.log_prob(wrong, None, generator) + 5
+
+
+def test_an_evaluation_says_nats_beside_the_counts_and_copied_runs(learned):
+    x = windows(SAID, 32)
+    sets = {
+        name: SimpleNamespace(x=x[rows])
+        for name, rows in (("train", slice(2, 12)), ("held_out", slice(0, 2)))
+    }
+    log = learned.log_prob(torch.as_tensor(x[:2]) / 255, None, torch.Generator()).numpy()
+    evaluator: Any = SimpleNamespace(**sets, scored=2, log_probs=lambda part: log)
+    score = metrics.get("nats").make(evaluator, sets["held_out"])
+    bytes_ = sum(len(text) + 1 for text in SAID[:2])
+    assert score.estimate.value == pytest.approx(-log.sum() / bytes_)
+    counted = np.nansum(Counts.of(x[2:12]).nats(x[:2]))
+    assert (
+        score.details["counts"] == pytest.approx(counted / bytes_)
+        and "table of counts" in score.note
+    )
+    copied = metrics.get("copied_run").make(evaluator, sets["train"])
+    unseen = metrics.get("copied_run").make(evaluator, sets["held_out"])
+    assert copied.value > unseen.value and copied.low <= copied.value <= copied.high
+    assert metrics.get("bits").takes == FORMS and "tokens" in metrics.get("kid").takes
 
 
 # --- Imports --------------------------------------------------------------------------------------------------------
