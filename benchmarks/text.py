@@ -293,8 +293,8 @@ def main() -> None:
         it = figures["write"]
         evidence.row(
             f"Writing texts with a cache: {it['ratio']:.1f} times as fast, "
-            f"{'the same' if it['equal'] else 'other'} bytes; first byte after {it['first_ms']:.0f} ms; longest copied run {it['copied']:.0f} bytes, of held-out text "
-            f"{it['copied_held_out']:.0f}",
+            f"{'the same' if it['equal'] else 'other'} bytes; first byte after {it['first_ms']:.0f} ms; "
+            f"longest copied run {it['copied']:.0f} bytes, of held-out text {it['copied_held_out']:.0f}",
             f"{where}; 400 bytes, 95 % of 20 prompts, 95 % of places of {WRITTEN} texts",
         )
 
