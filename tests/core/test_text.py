@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from core import datasets
+from core.building import readback
+from core.building.layouts import layouts
+from core.building.outgoing import Outgoing
 from core.catalog import UserError
 from core.commands import commands  # noqa: F401  registers
 from core.measure.metrics import metrics
@@ -424,6 +427,18 @@ def test_pictures_with_a_table_beside_them_stay_pictures(tmp_path):
     with pytest.raises(UserError, match="read as pictures"):
         texts.found(texts.TextsConfig(path=str(path)))
     assert datasets.preview({"path": str(path)}).source == "folder"
+
+
+@pytest.mark.parametrize("name", ["folder", "parquet", "webdataset"])
+def test_texts_leave_and_come_back_byte_by_byte(tmp_path, name):
+    pytest.importorskip("pyarrow")
+    x = windows([*SAID, "a letter cut: ÄÖÜ"], 15)
+    order = np.arange(len(x))
+    splits = {"train": order[2:], "valid": order[:1], "test": order[1:2]}
+    data = datasets.assemble(x, order % 2, ("a", "b"), splits, medium="text")
+    going = Outgoing(data)
+    layouts.get(name).make(going, tmp_path)
+    assert readback.compare(going, tmp_path).differences == []
 
 
 def test_the_sentences_say_what_is_true_of_each_face():
