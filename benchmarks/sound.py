@@ -1,13 +1,14 @@
 """Figures of sounds: what a judge hears, what a model makes, and how soon it is heard.
 
     python -m benchmarks.sound speech RECORDINGS --seconds 150 --json speech.json
+    python -m benchmarks.sound made RUN
     python -m benchmarks.sound press URL
 
 ``speech`` wants recordings of spoken digits of three speakers, ``<digit>_<speaker>_<n>.wav``: two of them are learned
 from (those from the tenth on; the first five of each are the test), the third is never heard. Two judges are trained,
 with and without practice on changed sounds, then a diffusion model for so many CPU-seconds of this process, whose
-samples are heard as sounds. ``press`` presses on the pad of a running app with a model of sounds, and times the first
-sound.
+samples are heard as sounds. ``made`` times what a server does for a press on the pad of a model of sounds, and
+``press`` presses there in a browser, and times the first sound.
 """
 
 from __future__ import annotations
@@ -174,6 +175,24 @@ def speech(
     return result
 
 
+def made(run: str, count: int = 60) -> dict[str, float]:
+    """Times what the server does for a press on the pad: the point decoded, its picture, its sound, and the files."""
+    from core import jobs, latent, runs
+    from core.ground import sheets
+
+    space = latent.open_space(runs.open_model(jobs.get(run)))
+    waits = []
+    for point in space.draw(list(range(count)), None, 0):
+        began = time.perf_counter()
+        picture, item = space.image(point), space.items(point[None])[0]
+        sheets.png(picture[None], 1)
+        space.medium.alone(item, 256)
+        sheets.png(space.medium.pictures(item[None]), 1)
+        waits.append(1000 * (time.perf_counter() - began))
+    waits = waits[3:]
+    return {"p50": statistics.median(waits), "p95": float(np.quantile(waits, 0.95))}
+
+
 def press(url: str, presses: int = 30) -> list[float]:
     """Presses on the pad of a page of a running app; gives the milliseconds from each press to its sound."""
     from playwright.sync_api import sync_playwright
@@ -218,9 +237,9 @@ def press(url: str, presses: int = 30) -> list[float]:
 def main() -> None:
     """Measures, prints and keeps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("speech", "press"))
+    parser.add_argument("what", choices=("speech", "made", "press"))
     parser.add_argument(
-        "of", help="the folder of recordings, or the address of the Latent space page"
+        "of", help="the folder of recordings, a run, or the address of Latent space"
     )
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--batch", type=int, default=32)
@@ -228,9 +247,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000, help="that a judge sees")
     parser.add_argument("--json", help="where what was measured is written")
     arguments = parser.parse_args()
-    if arguments.what == "press":
+    if arguments.what == "made":
+        result: Any = made(arguments.of)
+        print(json.dumps(result))
+    elif arguments.what == "press":
         waits = press(arguments.of)
-        result: Any = {
+        result = {
             "p50": statistics.median(waits),
             "p95": float(np.quantile(waits, 0.95)),
             "n": len(waits),
