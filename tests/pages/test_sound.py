@@ -85,7 +85,7 @@ def test_a_press_on_the_pad_is_heard_at_once_and_as_the_command_writes_it(visit,
     assert second["hear"] == 5 and not np.array_equal(heard(first), heard(second))
     assert {"latent.heard.A.file", "latent.heard.B.file"} <= seen.keys()
     out = tmp_path / "one.wav"
-    assert main(["sample", notes, "-n", "1", "--label", "organ", "--out", str(out)]) == 0
+    assert main(["sample", notes, "-n", "1", "--out", str(out)]) == 0
     with wave.open(str(out)) as file:
         assert file.getnframes() == 4096
     packed = tmp_path / "three.zip"
@@ -142,7 +142,7 @@ def test_recordings_are_brought_with_their_speakers(visit, home, monkeypatch):
     seen = visit("data", data="digits").press("data.bring")
     seen.widget("data.upload").upload("said.zip", memory.getvalue())
     seen.run().calm()
-    assert "24 sounds" in seen.texts("markdown") and "Bits" not in seen.texts("markdown")
+    assert "**24** sounds" in seen.texts("markdown") and "Bits" not in seen.texts("markdown")
     assert "by the names of the files" in seen.texts("markdown")
     seen.press("data.import").calm()
     data = datasets.load("said")

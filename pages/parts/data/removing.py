@@ -20,7 +20,8 @@ FILLS = 4
 
 def possible(dataset: Any) -> bool:
     """Tells whether something can be marked on the pictures of a dataset."""
-    return len(dataset.seen) == 3 and dataset.seen[0] in (1, 3) and max(dataset.seen[1:]) <= WIDEST
+    shape = dataset.shape
+    return dataset.medium.item == "picture" and shape[0] in (1, 3) and max(shape[1:]) <= WIDEST
 
 
 def offer(dataset: Any) -> bool:
