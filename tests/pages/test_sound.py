@@ -69,8 +69,10 @@ def test_the_wall_shows_spectrograms_and_a_chosen_one_is_heard(visit, notes):
     seen.told("data.wall", {"clicked": {"number": 1, "index": 7}}).calm()
     player = seen.pictures("data.item.of")
     assert np.array_equal(heard(player), data.x[7, 0]) and player["hear"] is None
-    # 1 kHz stands where the mel scale has it, between the 23rd and the 24th of 32 bands
-    assert dict(map(tuple, player["ticks"]))["1 k"] == pytest.approx(0.62, abs=0.03)
+    # 1 kHz is 1000 mel of 1521 up to 2 kHz, which 32 bands divide into 33
+    assert dict(map(tuple, player["ticks"]))["1 k"] == pytest.approx(
+        (1000 / 1521 * 33 - 1) / 31, abs=0.005
+    )
     assert seen.widget("data.item.of.file").label == "This one (WAV)"
 
 
