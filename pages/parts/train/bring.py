@@ -109,7 +109,9 @@ def nothing() -> None:
     titles = "  \n".join(f"**{origin.title}**" for origin in generators)
     with shell.empty(
         f"{titles}  \nOnly numbers (.safetensors) and text (.json) are read: nothing is ever run or unpickled. At most "
-        f"{settings().upload_mb} MB.  \nWhat is in it is shown here, before anything is kept.",
+        f"{settings().upload_mb:,} MB together and pictures of {settings().max_side} px: `SIMULACRA_MAX_UPLOAD_MB` and "
+        "`SIMULACRA_MAX_SIDE` raise that, for Stable Diffusion 1 and 2 to 5,000 MB and 512 px.  \nWhat is in it is "
+        "shown here, before anything is kept.",
         ":material/deployed_code:",
     ):
         pass
