@@ -12,6 +12,7 @@ from core.catalog import UserError
 from core.ground.settings import settings
 from core.ground.writing import duration
 from pages.parts import form, shell, upload
+from pages.parts.data import load
 
 if TYPE_CHECKING:
     from core.brought import Seen
@@ -240,7 +241,7 @@ def belongs() -> datasets.Dataset:
         help="The dataset that it belongs to, with items of the same shape: it names the classes, and Evaluate "
         "compares with it.",
     )
-    return datasets.load(chosen, {})
+    return load(chosen, {})
 
 
 def asked(mark: str, seen: Seen) -> dict[str, Any]:
