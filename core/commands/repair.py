@@ -202,10 +202,13 @@ def run(arguments: argparse.Namespace) -> None:
         write(out, content)
         result["out"] = str(out)
     copied = min(result["nearest"], key=lambda near: near["distance"])
-    lines = [
+    said = [
         f"{many(len(filled.images), 'fill')} by {filled.method} in {filled.seconds:.2f} s; "
         f"they disagree by {within:.3f} of the range in the hole",
         f"The nearest training image in the hole is {copied['image']}, at a distance of {copied['distance']:.3f}",
+    ]
+    lines = [
+        *(said if bool(hole.any()) else ["Nothing is marked, so each fill is the picture itself"]),
         *notes,
         *([f"Wrote {out}"] if out else []),
     ]
