@@ -360,7 +360,7 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
     model = opened.model
     if not supports(model):
         raise UserError(
-            f"A {opened.family} has no latent space to walk in. Choose a run of a generative model."
+            f"A {opened.family} has no latent space to walk in. Choose a run that makes images of latents."
         )
     sampling = sampling or opened.usual
     spells = isinstance(model, Spells)

@@ -204,7 +204,7 @@ def marked(spot: Spot, x: Any) -> np.ndarray:
         try:
             kept = holes.read(named, size)
         except UserError as error:
-            st.session_state["latent.repair.refused"] = (named, str(error))
+            st.session_state["latent.repair.refused"] = str(error)
     if kept is None or kept.shape != size:  # of another model it was another picture's
         kept = np.zeros(size, bool)
         kept[size[0] // 4 : size[0] - size[0] // 4, size[1] // 4 : size[1] - size[1] // 4] = True
@@ -218,9 +218,9 @@ def marked(spot: Spot, x: Any) -> np.ndarray:
     if refused is not None and not (mask == kept).all():  # what is marked by hand counts
         refused = st.session_state["latent.repair.refused"] = None
     st.session_state["latent.repair.mask"] = mask
-    address = refused[0] if refused else holes.written(mask)
+    address = holes.written(mask)
     if refused:
-        st.caption(shell.plain(f"{refused[1]} The middle is marked instead."))
+        st.caption(shell.plain(f"{refused} The middle is marked instead."))
     elif not address:
         st.caption(
             f"This hole is too fine for a link, which holds {holes.LONGEST:,} letters of it. Numbers keeps it."
