@@ -109,7 +109,8 @@ def nothing() -> None:
     generators = [o for o in brought.origins if o.files and o.sampling is not None]
     titles = "  \n".join(f"**{origin.title}**" for origin in generators)
     with shell.empty(
-        f"{titles}  \nOnly numbers (.safetensors) and text (.json) are read: nothing is ever run or unpickled. At most "
+        f"{titles}  \nOnly numbers (.safetensors), text (.json) and graphs (.onnx) are read: no program is ever run, "
+        "nothing unpickled; a graph is tried in a process apart. At most "
         f"{settings().upload_mb} MB.  \nWhat is in it is shown here, before anything is kept.",
         ":material/deployed_code:",
     ):
