@@ -53,7 +53,7 @@ def explore(id: str) -> None:
         tool = st.segmented_control(
             "What to do from here",
             list(offered),
-            default="sketch" if "sketch" in offered else "samples",
+            default=next((name for name in ("sketch", "write") if name in offered), "samples"),
             key="latent.tool",
             required=True,
             bind="query-params",
@@ -172,6 +172,7 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         marks=view_link.marks(spot),
         ms=took,
         limit=LIMIT,
+        instant=spot.opened.medium.mime.startswith("audio/"),
         on_view=moved,
         on_drop=view_link.dropped,
         on_stay=partial(view_link.stay, spot),
@@ -180,7 +181,8 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
     medium = spot.opened.medium
     if view.rest and not medium.mime.startswith("image/"):  # a picture is on the pad
         name = f"{spot.checkpoint.run}-{spot.checkpoint.step}"
-        show.item(spot.space.items(spot.point)[0], medium, name, key="latent.item")
+        item = spot.space.items(spot.point)[0]
+        show.item(item, medium, name, key="latent.item", hear=view.number)
 
 
 def moved() -> None:

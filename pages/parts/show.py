@@ -23,6 +23,7 @@ from core.media import Medium
 from core.models import Curve
 from pages.parts import shell
 from pages.parts.component import indices, told
+from pages.parts.player import player
 from pages.parts.tiles import tiles
 
 _AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
@@ -101,6 +102,7 @@ def item(
     levels: int = 256,
     max_height: int = 240,
     made: tuple[str, str, str] = ("real", "", ""),
+    hear: int | None = None,
 ) -> None:
     """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
 
@@ -112,6 +114,7 @@ def item(
         levels: Values that a number of it can take.
         max_height: Of a picture, in CSS pixels.
         made: Its origin, run and parameters, which the file of a picture says as well.
+        hear: Of what is played: another number than the last one plays it at once.
     """
     content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
     if medium.mime == "image/png" and made[0] != "real":
@@ -122,7 +125,7 @@ def item(
         whole = medium.pictures(x[None], levels)
         pictures(whole, columns=1, alt=name, key=key, max_height=max_height, max_zoom=48)
     elif kind == "audio":
-        st.audio(content, medium.mime)
+        player(x, medium, alt=name, key=key, height=min(190, max_height), hear=hear)
     elif medium.mime == "text/csv":
         import pandas as pd
 

@@ -107,7 +107,7 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
     for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline):
         pipeline = augment.load(id)
         augment.training(pipeline)
-        pipeline.allow(dataset.medium.item)
+        pipeline.allow(dataset.medium.item, dataset.medium.name)
         if not acts(pipeline):
             theirs = [arm for arm in ordered() if arm.pipeline and arm.pipeline(config) == id]
             switches = " and ".join(f"experiment.{arm.name}" for arm in theirs)

@@ -387,7 +387,7 @@ class Improvement(Improved):
         from core import augment
 
         counts, usual = self._counts(), self.base.chain
-        known = augment.trainable(self.base.medium.item)
+        known = augment.trainable(self.base.medium.item, self.base.medium.name)
         chains = [id for id in dict.fromkeys((usual, "trivial", "scans")) if id in known]
         n = int(counts.sum())
         copies = 4 if n < 1_000 else 2 if n < 5_000 else 1

@@ -188,14 +188,13 @@ def held_back(held: Sequence[door.Refusal]) -> str:
     )
 
 
-def archive(dataset: Any, purpose: str, refusals: Sequence[door.Refusal]) -> None:
+def archive(dataset: Any, purpose: door.Purpose, refusals: Sequence[door.Refusal]) -> None:
     """Offers the dataset as a ZIP of class folders with a manifest, where nothing but its licence holds it."""
 
     def packed() -> bytes:
         with scratch.temporary() as folder:
             file = folder / "dataset.zip"
-            said = "" if purpose == "not said" else purpose
-            building.archive(dataset, file, said, {r.check: r.reason for r in refusals if r.reason})
+            building.pack(dataset, file, purpose, {r.check: r.reason for r in refusals if r.reason})
             return file.read_bytes()
 
     st.download_button(

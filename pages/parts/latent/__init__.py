@@ -370,13 +370,18 @@ def arrive(*, pressed: bool = True, **controls: Any) -> None:
             controls are drawn: what a callback sets itself is lost when it asks for another run.
     """
     if st.session_state.get("latent.plane") in PASSING:
-        controls = {"plane": "principal"} | controls
+        controls = {"plane": through()} | controls
     st.session_state["latent.next"] = {f"latent.{name}": x for name, x in controls.items()}
     st.session_state.pop("latent.was", None)
     if pressed:
         st.rerun("latent.explore")
     else:  # where a part is drawn, Streamlit runs that part again or all
         st.rerun()
+
+
+def through() -> str:
+    """Names a kind of plane that goes through any point: main directions, or what is free where they are dear."""
+    return "coordinates" if st.session_state.get("latent.costly") else "principal"
 
 
 def take_next() -> None:

@@ -58,7 +58,13 @@ def draw(spot: Spot) -> None:
     """Asks what is to be repaired, and shows the fills."""
     from core.latent import repair
 
-    shape = spot.opened.model.spec.shape
+    shape, medium = spot.opened.model.spec.shape, spot.opened.medium
+    if medium.item != "picture" and medium.model == "picture":
+        st.caption(
+            f"A hole is marked on pictures, and this model makes {medium.title.lower()}. In Python, "
+            "`core.latent.repair.fill` takes a mask of what the model sees of them."
+        )
+        return
     if len(shape) != 3 or shape[0] not in (1, 3) or max(shape[1:]) > WIDEST:
         large = len(shape) == 3 and shape[0] in (1, 3)
         st.caption(

@@ -20,6 +20,7 @@ from pages.parts.latent import (
     side_by_side,
     sketch,
     translate,
+    write,
 )
 
 
@@ -55,6 +56,7 @@ TOOLS = {
     "making": Tool("How it is made", how_made.draw, follows=True),
     "film": Tool("Film", film.draw, compares=False),
     "sketch": Tool("From a sketch", sketch.draw, spacious=False, fits=sketch.fits),
+    "write": Tool("Write", write.draw, spacious=False, fits=write.fits),
 }
 
 

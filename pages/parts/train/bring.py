@@ -111,7 +111,9 @@ def nothing() -> None:
     with shell.empty(
         f"{titles}  \nOnly numbers (.safetensors), text (.json) and graphs (.onnx) are read: no program is ever run, "
         "nothing unpickled; a graph is tried in a process apart. At most "
-        f"{settings().upload_mb} MB.  \nWhat is in it is shown here, before anything is kept.",
+        f"{settings().upload_mb:,} MB together and pictures of {settings().max_side} px: `SIMULACRA_MAX_UPLOAD_MB` and "
+        "`SIMULACRA_MAX_SIDE` raise that, for Stable Diffusion 1 and 2 to 5,000 MB and 512 px.  \nWhat is in it is "
+        "shown here, before anything is kept.",
         ":material/deployed_code:",
     ):
         pass
