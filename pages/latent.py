@@ -53,7 +53,7 @@ def explore(id: str) -> None:
         tool = st.segmented_control(
             "What to do from here",
             list(offered),
-            default="sketch" if "sketch" in offered else "samples",
+            default=next((name for name in ("sketch", "write") if name in offered), "samples"),
             key="latent.tool",
             required=True,
             bind="query-params",
@@ -198,7 +198,10 @@ def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
     """Draws the chosen tool, from the point under the ring."""
     start, went = view_link.arrival(choice)
     view = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
-    tools.TOOLS[tool].draw(Spot(checkpoint, choice, view))
+    spot = Spot(checkpoint, choice, view)
+    if tools.TOOLS[tool].compares:
+        spot.prepare()
+    tools.TOOLS[tool].draw(spot)
 
 
 shell.header("What has it learned? Drag, and see")

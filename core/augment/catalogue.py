@@ -17,7 +17,16 @@ Params = dict[str, Tensor]
 C = TypeVar("C", bound=Config)
 F = TypeVar("F", bound=Callable[..., Any])
 
-GROUPS = ("Geometry", "Colour", "Noise and blur", "Cut and mix", "Policies", "Sound", "Generative")
+GROUPS = (
+    "Geometry",
+    "Colour",
+    "Noise and blur",
+    "Cut and mix",
+    "Policies",
+    "Sound",
+    "Text",
+    "Generative",
+)
 
 Code = Callable[[Any], str]  # of the step's config
 

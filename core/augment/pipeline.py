@@ -307,7 +307,9 @@ class Chain:
         Affine steps that follow each other read the image once, with one map. Without ``every``, only the last of them
         makes images. ``times`` takes the seconds of each step.
         """
-        self.pipeline.allow(form_of(x.shape[1:]))
+        form = form_of(x.shape[1:])
+        if form != "sequence" or not self.pipeline.fits("tokens"):  # whose shape is the same
+            self.pipeline.allow(form)
         stages: list[Batch] = []
         start, joint, fill = x, None, ""
         for i, ((_, _, _, operation), row) in enumerate(zip(self.steps, drawn, strict=True)):

@@ -118,6 +118,14 @@ def presets() -> list[Preset]:
             ("frequency_mask",),
         ),
         _preset(
+            "texts",
+            "Texts",
+            "Letters that change places, and words that go or are hidden, a few of each.",
+            ("text_swap", {"share": 0.05}, 0.5),
+            ("text_drop", {"share": 0.1}, 0.5),
+            ("text_mask", {"share": 0.1}, 0.5),
+        ),
+        _preset(
             "trivial",
             "TrivialAugment",
             "One operation at one strength, drawn for each image: nothing to tune, and the one to beat.",

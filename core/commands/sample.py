@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core import jobs, runs
 from core.catalog import Config, UserError, parse
 from core.commands import (
+    Terminal,
     commands,
     label_of,
     out_file,
@@ -191,6 +192,12 @@ def run(arguments: argparse.Namespace) -> None:
     lines = [f"Wrote {images}{of} of {job.id}, step {opened.step}, to {out}"]
     if error is not None:
         lines.append(f"Mean squared error to the true image: {error:.4f}")
+    if arguments.condition is not None:
+        from core import latent
+
+        result["varies"] = latent.varies(opened)
+        if not result["varies"]:
+            lines.append("The model has no noise: a condition gives the same image at every seed.")
     show(arguments, result, lines)
 
 
@@ -221,7 +228,7 @@ def _rendered(
             f"{job.name} ({opened.family}) is told no picture. Leave --condition out, or choose a run of a family that "
             "turns pictures into pictures."
         )
-    dataset = latent.trained_on(job)
+    dataset = latent.trained_on(job, Terminal())
     held_out = dataset.splits["test"]
     if not condition.isdecimal():
         try:

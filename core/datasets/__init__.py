@@ -24,6 +24,7 @@ from core.datasets import folder as _folder  # registers
 from core.datasets import recordings as _recordings  # registers
 from core.datasets import sources as _sources  # registers
 from core.datasets import store
+from core.datasets import texts as _texts  # registers
 from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
     LONGEST_TERM,
@@ -131,6 +132,24 @@ def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return dict(values or {})
     entry = datasets.get(name)
     return entry.check(entry.config.of(values, where="dataset")).record()
+
+
+def alike(source: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tells whether two records mean the same dataset, prepared alike; an older one knows fewer parameters.
+
+    Args:
+        source, other: Each ``{"name": …, "config": {…}}``; what a config leaves out stands at its default.
+    """
+    if source["name"] != other["name"]:
+        return False
+    if source["config"] == other["config"] or source["name"] not in datasets:
+        return source["config"] == other["config"]
+    config = datasets.get(source["name"]).config
+    try:
+        first, second = (config.of(each["config"], where="dataset") for each in (source, other))
+    except UserError:  # a later version has written one of them
+        return False
+    return first == second
 
 
 def teaches(name: str, values: Mapping[str, Any]) -> bool:

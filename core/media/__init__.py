@@ -19,12 +19,16 @@ from core.catalog import Config, Entry, Registry, UserError
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-Form = Literal["picture", "vector", "sequence"]  # (C, H, W), (D,), (C, T)
-FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")
+Form = Literal["picture", "vector", "sequence", "tokens"]  # (C, H, W), (D,), (C, T), (1, T)
+FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")  # whose numbers may be a little larger
+EVERY: tuple[Form, ...] = (*FORMS, "tokens")
 
 
 def form_of(shape: Sequence[int]) -> Form:
-    """Tells the form of one item, or of what a model sees of it, by its shape."""
+    """Tells the form of one item, or of what a model sees of it, by its shape.
+
+    Tokens have the shape of a sequence: that they have no order, only their medium says.
+    """
     return {1: "vector", 2: "sequence"}.get(len(shape), "picture")  # type: ignore[return-value]
 
 
@@ -77,6 +81,7 @@ class Medium(Entry):
             judge does not learn to look at. None where it is shown what there is.
         join: Makes one file of stored items (N, …), one after the other; None where nothing is joined.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
+        sheet: How many samples a sheet of a training shows.
     """
 
     item: Form
@@ -103,6 +108,7 @@ class Medium(Entry):
     practise: Callable[[Tensor, Generator], Tensor] | None = None
     join: Callable[[np.ndarray], bytes] | None = None
     near: Callable[[Tensor], Tensor] = _coarse
+    sheet: int = 64
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets

@@ -21,6 +21,7 @@ from core.models import (
     Eases,
     Fits,
     Renders,
+    Shortens,
     Trainable,
     Validates,
 )
@@ -47,6 +48,7 @@ from core.training.guard import (
     checked_weights,
     copied,
 )
+from core.training.muon import Muon
 from core.training.update import Update, averaged, plain
 
 CURVES = (
@@ -148,7 +150,10 @@ class Trainer:
         self.batch = batch_of(model, config)
         self.processes = processes()[0]
         self.update: Update = update or (plain if self.processes == 1 else averaged)
-        self.half = config.precision == "bfloat16" or (config.precision == "auto" and gpu)
+        self.half = config.precision == "bfloat16" or (
+            config.precision == "auto"
+            and (gpu or (isinstance(model, Shortens) and model.shorter()))
+        )
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self.checks = Checks()
@@ -158,8 +163,9 @@ class Trainer:
         self.laps = Laps("data", "forward", "backward", "optimiser", "average", "record")
 
     def _optimiser(self, group: Group) -> torch.optim.Optimizer:
-        assert group.optimiser == "adam"
         lr, betas = self.config.lr or group.lr, (group.beta1, group.beta2)
+        if group.optimiser == "muon":
+            return Muon(group.params, group.matrices, lr, betas, group.weight_decay)
         if group.weight_decay:
             return torch.optim.AdamW(
                 group.params, lr, betas, weight_decay=group.weight_decay, fused=True
@@ -390,6 +396,7 @@ class Trainer:
             "step": self.step,
             "rollbacks": self.rollbacks,
             "seconds": self.seconds,
+            "half": self.half,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimisers": {
@@ -401,6 +408,8 @@ class Trainer:
         """Continues from a state."""
         self.step, self.rollbacks = state["step"], state["rollbacks"]
         self.seconds = state["seconds"]
+        if self.config.precision == "auto" and "half" in state:  # as it began, whatever pays here
+            self.half = state["half"]
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():

@@ -10,6 +10,7 @@ import streamlit as st
 from pages.parts import shell, show
 from pages.parts.augment import Images, dataset, examples, ready
 from pages.parts.compare import compare
+from pages.parts.own import own
 
 FRAMES = 12  # of a film strip in one row
 
@@ -22,6 +23,8 @@ def film(chain: Any, on: Images, seed: int) -> None:
     few = len(on.x)
     frames = augment.film(ready(chain, on), on.floats, seed, range(few), on.labels, on.write)
     shown = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
+    if (read := own(on.medium, "film")) is not None:
+        read(shown, on.names, few)
     for i in range(few):
         show.pictures(
             on.medium.pictures(np.stack([frame.images[i] for frame in shown])),

@@ -16,6 +16,7 @@ from core.datasets import Dataset, evenly
 from core.ground.watch import UNWATCHED, Watch
 from core.measure.features.embedding import LENGTHS, bounded, spread
 from core.measure.features.extractors import extractors
+from core.media import EVERY
 from core.tensors import Batch
 from core.training import TrainConfig, Trainer, spec_of
 from core.training.trained import file_of, finished, once
@@ -133,7 +134,7 @@ def taught(
     return finished(trainer, "Training a classifier on them", watch)
 
 
-@extractors.add("judge", "Judge", labels=True)
+@extractors.add("judge", "Judge", labels=True, takes=EVERY)
 def _judge(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Judge:
