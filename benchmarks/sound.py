@@ -1,13 +1,15 @@
 """Figures of sounds: what a judge hears, what a model makes, and how soon it is heard.
 
     python -m benchmarks.sound speech RECORDINGS --seconds 150 --json speech.json
+    python -m benchmarks.sound keep speech.json      # writes the rows of docs/evidence.md
+    python -m benchmarks.sound made RUN
     python -m benchmarks.sound press URL
 
 ``speech`` wants recordings of spoken digits of three speakers, ``<digit>_<speaker>_<n>.wav``: two of them are learned
 from (those from the tenth on; the first five of each are the test), the third is never heard. Two judges are trained,
 with and without practice on changed sounds, then a diffusion model for so many CPU-seconds of this process, whose
-samples are heard as sounds. ``press`` presses on the pad of a running app with a model of sounds, and times the first
-sound.
+samples are heard as sounds. ``made`` times what a server does for a press on the pad of a model of sounds, and
+``press`` presses there in a browser, and times the first sound.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.evidence import row
 
 HELD = 5  # recordings of each digit and speaker for the test, and as many that only steer
 
@@ -111,7 +115,7 @@ def generator(
 
 
 def speech(
-    folder: Path, seconds: float, batch: int, guidance: list[float], images: int
+    folder: Path, seconds: float, batch: int, guidance: list[float], images: int, bare: bool
 ) -> dict[str, Any]:
     """Measures judges, and samples as they are heard."""
     from core.measure.distances import frechet
@@ -127,7 +131,7 @@ def speech(
         "dB": 80 * float((again - test).square().mean().sqrt()),
     }
     other = third.images(third.splits["train"])
-    for name, practised in (("bare", False), ("practised", True)):
+    for name, practised in [("bare", False)] * bare + [("practised", True)]:
         net, took = judge(data, images, practised)
         result[name] = {
             "seconds": took,
@@ -174,6 +178,53 @@ def speech(
     return result
 
 
+def keep(result: dict[str, Any]) -> None:
+    """Writes the rows of what was measured of speech."""
+    known = "800 recordings of two speakers, 100 others for the test, 500 of a third speaker"
+    for name, words in (("bare", "without practice"), ("practised", "that practised")):
+        if found := result.get(name):
+            row(
+                f"spoken digits, accuracy of a judge {words}: {found['test']:.3f}, after the waveform "
+                f"{found['after the waveform']:.3f}, on a speaker never heard {found['third speaker']:.3f}",
+                f"{known}; {found['seconds']:.0f} CPU-s of training",
+            )
+    if voice := result.get("voice"):
+        row(
+            f"spoken digits, way to the waveform and back: {voice['dB']:.2f} dB between the spectrograms, "
+            f"{voice['ms']:.0f} ms a sound",
+            "100 recordings, 1.024 s at 8 kHz, one thread",
+        )
+    for name, found in result.items():
+        if name.startswith("guidance"):
+            training = result["diffusion"]
+            row(
+                f"spoken digits, diffusion, {name}: the judge hears the digit that was asked for in "
+                f"{found['asked digit, as heard']:.3f} of the sounds ({found['asked digit, as made']:.3f} before the "
+                f"waveform); Fréchet distance {found['Fréchet over floor']:.1f} times the floor; nearest training "
+                f"sound {found['nearest ratio']:.2f} times as far as of real test sounds",
+                f"{training['seconds']:.0f} CPU-s, {training['steps']} steps of {training['batch']}, 200 samples, "
+                f"{found['ms']:.0f} ms each",
+            )
+
+
+def made(run: str, count: int = 60) -> dict[str, float]:
+    """Times what the server does for a press on the pad: the point decoded, its picture, its sound, and the files."""
+    from core import jobs, latent, runs
+    from core.ground import sheets
+
+    space = latent.open_space(runs.open_model(jobs.get(run)))
+    waits = []
+    for point in space.draw(list(range(count)), None, 0):
+        began = time.perf_counter()
+        picture, item = space.image(point), space.items(point[None])[0]
+        sheets.png(picture[None], 1)
+        space.medium.alone(item, 256)
+        sheets.png(space.medium.pictures(item[None]), 1)
+        waits.append(1000 * (time.perf_counter() - began))
+    waits = waits[3:]
+    return {"p50": statistics.median(waits), "p95": float(np.quantile(waits, 0.95))}
+
+
 def press(url: str, presses: int = 30) -> list[float]:
     """Presses on the pad of a page of a running app; gives the milliseconds from each press to its sound."""
     from playwright.sync_api import sync_playwright
@@ -218,19 +269,29 @@ def press(url: str, presses: int = 30) -> list[float]:
 def main() -> None:
     """Measures, prints and keeps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("speech", "press"))
+    parser.add_argument("what", choices=("speech", "keep", "made", "press"))
     parser.add_argument(
-        "of", help="the folder of recordings, or the address of the Latent space page"
+        "of",
+        help="the folder of recordings, what --json wrote, a run, or the address of Latent space",
     )
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.75, 3.0])
     parser.add_argument("--images", type=int, default=20_000, help="that a judge sees")
+    parser.add_argument(
+        "--bare", action="store_true", help="also measure a judge that does not practise"
+    )
     parser.add_argument("--json", help="where what was measured is written")
     arguments = parser.parse_args()
-    if arguments.what == "press":
+    if arguments.what == "keep":
+        keep(json.loads(Path(arguments.of).read_text("utf-8")))
+        return
+    if arguments.what == "made":
+        result: Any = made(arguments.of)
+        print(json.dumps(result))
+    elif arguments.what == "press":
         waits = press(arguments.of)
-        result: Any = {
+        result = {
             "p50": statistics.median(waits),
             "p95": float(np.quantile(waits, 0.95)),
             "n": len(waits),
@@ -244,6 +305,7 @@ def main() -> None:
             arguments.batch,
             arguments.guidance,
             arguments.images,
+            arguments.bare,
         )
         print(json.dumps(result, indent=1))
     if arguments.json:

@@ -199,7 +199,10 @@ def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
     """Draws the chosen tool, from the point under the ring."""
     start, went = view_link.arrival(choice)
     view = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
-    tools.TOOLS[tool].draw(Spot(checkpoint, choice, view))
+    spot = Spot(checkpoint, choice, view)
+    if tools.TOOLS[tool].compares:
+        spot.prepare()
+    tools.TOOLS[tool].draw(spot)
 
 
 shell.header("What has it learned? Drag, and see")

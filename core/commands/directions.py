@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.kind == "named":
         directions = list(latent.named(space).values())
     else:
-        dataset = latent.trained_on(job)
+        dataset = latent.trained_on(job, Terminal())
         reading = features.reader(dataset, Terminal())
         directions = latent.regressed(space, dataset, reading, arguments.only)
         if not arguments.only:

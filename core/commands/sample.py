@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core import jobs, runs
 from core.catalog import Config, UserError, parse
 from core.commands import (
+    Terminal,
     commands,
     label_of,
     out_file,
@@ -227,7 +228,7 @@ def _rendered(
             f"{job.name} ({opened.family}) is told no picture. Leave --condition out, or choose a run of a family that "
             "turns pictures into pictures."
         )
-    dataset = latent.trained_on(job)
+    dataset = latent.trained_on(job, Terminal())
     held_out = dataset.splits["test"]
     if not condition.isdecimal():
         try:

@@ -26,6 +26,7 @@ from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.ground.cache import Cache
 from core.ground.timing import least
+from core.ground.watch import UNWATCHED, Watch
 from core.media import Medium, media
 from core.models import Decodes, Encodes, Prompts, Spells, Spreads, Traces, differentiates
 from core.nets import labels_for
@@ -366,7 +367,7 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
     model = opened.model
     if not supports(model):
         raise UserError(
-            f"A {opened.family} has no latent space to walk in. Choose a run of a generative model."
+            f"A {opened.family} has no latent space to walk in. Choose a run that makes images of latents."
         )
     sampling = sampling or opened.usual
     spells = isinstance(model, Spells)
@@ -397,14 +398,14 @@ def components(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return shares[:count], (basis @ turn.T)[:, :count]
 
 
-def trained_on(run: jobs.Job) -> Dataset:
-    """Loads the dataset that a run was trained on.
+def trained_on(run: jobs.Job, watch: Watch = UNWATCHED) -> Dataset:
+    """Loads the dataset that a run was trained on; a source is made first where it was not yet, which may take long.
 
     Raises:
         UserError: If it is not here any more.
     """
     chosen = runs.record(run)["dataset"]
-    return datasets.load(chosen["name"], chosen["config"])
+    return datasets.load(chosen["name"], chosen["config"], watch)
 
 
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------

@@ -339,6 +339,10 @@ class Evaluator:
     def _allow(self, metric: Metric) -> None:
         needs = metric.needs
         metric.allow(self.dataset.medium.model, registered)
+        if metric.takes == (
+            "picture",
+        ):  # what is mirrored or turned must be one, and not only be seen as one
+            metric.allow(self.dataset.medium.item, registered)
         if len(self.samples.x) < metric.fewest:
             raise UserError(
                 f"It needs at least {metric.fewest} samples, got {len(self.samples.x)}. Draw more samples."

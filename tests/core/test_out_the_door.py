@@ -12,11 +12,13 @@ from core import building, datasets, jobs
 from core.building import detect
 from core.building.adaptive import AdaptConfig
 from core.building.door import DoorConfig
-from core.building.experiment import ExperimentConfig, TrialConfig
+from core.building.experiment import Experiment, ExperimentConfig, TrialConfig
+from core.building.improve.config import Beat
 from core.building.layouts import npz
 from core.catalog import UserError
 from core.datasets import assemble, plan
 from core.ground import files, sheets
+from core.ground.watch import Stopped, Watch
 
 N = 24
 
@@ -135,6 +137,25 @@ def test_a_job_of_before_is_read_as_it_was_asked():
         "steps": 40, "batch": 32, "width": 8, "test_images": 60, "seed": 3,
     }  # fmt: skip
     assert AdaptConfig.of(before, "adapt").record() == before
+
+
+def test_a_training_of_a_referee_lets_the_clock_be_told_and_can_be_ended(toy):
+    ticks: list[int] = []
+    config = ExperimentConfig(
+        per_class="10", chain=False, trivial=False, steps=20, width=4, batch=8
+    )
+    trial = Experiment(toy(120), config, watch=Beat(Watch(), lambda: ticks.append(1)))
+    data = trial.subset(0, 10)
+    trial.fit(data, 0)
+    assert ticks
+
+    class Over(Watch):
+        def stopped(self) -> str:
+            return "Its time was over."
+
+    trial.watch = Beat(Over(), lambda: ticks.append(1))
+    with pytest.raises(Stopped, match="Its time was over"):
+        trial.fit(data, 0)
 
 
 # --- An improvement to look at ----------------------------------------------------------------------------------------

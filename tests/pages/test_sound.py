@@ -69,8 +69,10 @@ def test_the_wall_shows_spectrograms_and_a_chosen_one_is_heard(visit, notes):
     seen.told("data.wall", {"clicked": {"number": 1, "index": 7}}).calm()
     player = seen.pictures("data.item.of")
     assert np.array_equal(heard(player), data.x[7, 0]) and player["hear"] is None
-    # 1 kHz stands where the mel scale has it, between the 23rd and the 24th of 32 bands
-    assert dict(map(tuple, player["ticks"]))["1 k"] == pytest.approx(0.62, abs=0.03)
+    # 1 kHz is 1000 mel of 1521 up to 2 kHz, which 32 bands divide into 33
+    assert dict(map(tuple, player["ticks"]))["1 k"] == pytest.approx(
+        (1000 / 1521 * 33 - 1) / 31, abs=0.005
+    )
     assert seen.widget("data.item.of.file").label == "This one (WAV)"
 
 
@@ -85,7 +87,7 @@ def test_a_press_on_the_pad_is_heard_at_once_and_as_the_command_writes_it(visit,
     assert second["hear"] == 5 and not np.array_equal(heard(first), heard(second))
     assert {"latent.heard.A.file", "latent.heard.B.file"} <= seen.keys()
     out = tmp_path / "one.wav"
-    assert main(["sample", notes, "-n", "1", "--label", "organ", "--out", str(out)]) == 0
+    assert main(["sample", notes, "-n", "1", "--out", str(out)]) == 0
     with wave.open(str(out)) as file:
         assert file.getnframes() == 4096
     packed = tmp_path / "three.zip"
@@ -142,7 +144,7 @@ def test_recordings_are_brought_with_their_speakers(visit, home, monkeypatch):
     seen = visit("data", data="digits").press("data.bring")
     seen.widget("data.upload").upload("said.zip", memory.getvalue())
     seen.run().calm()
-    assert "24 sounds" in seen.texts("markdown") and "Bits" not in seen.texts("markdown")
+    assert "**24** sounds" in seen.texts("markdown") and "Bits" not in seen.texts("markdown")
     assert "by the names of the files" in seen.texts("markdown")
     seen.press("data.import").calm()
     data = datasets.load("said")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
@@ -136,6 +136,10 @@ class _Refereed(_Switched):
 
 class ExperimentConfig(TrialConfig, _Refereed):  # in a form, the fields of the last one come first
     """What is compared, and how carefully."""
+
+    if TYPE_CHECKING:  # the switches come to be at import
+
+        def __init__(self, **values: Any) -> None: ...
 
     @property
     def sizes(self) -> list[int]:

@@ -126,7 +126,7 @@ class Experiment:
     Args:
         dataset, config: What is asked of which images.
         split: The held-out images that judge; whoever only chooses takes ``valid``, and leaves ``test`` unseen.
-        watch: May end a training that is not ours.
+        watch: May end a training; what a training tells it is no progress of the whole.
 
     Raises:
         UserError: As :func:`check`.
@@ -252,7 +252,7 @@ class Experiment:
             precision="float32",
         )
         trainer = Trainer(model, data, train, torch.device("cpu"), transform)
-        return finished(trainer, "Training a classifier")
+        return finished(trainer, "Training a classifier", self.watch.quiet())
 
     def pupil(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Pupil:
         """Lets the referee learn from images, for the steps that all arms have."""

@@ -332,9 +332,10 @@ def _columns(
     for name in sorted(bare)[:COLUMNS]:
         keys = [f"{split}_{name}" if split else name for split in splits]
         if name in packed and all(key + end in stacks for key in keys for end in (UTF8, ENDS)):
-            parts = [
-                spelt(*(_values(stacks[k + end], k + end) for end in (UTF8, ENDS)), k) for k in keys
-            ]
+            bytes_of, ends_of = (
+                [_values(stacks[key + end], key + end) for key in keys] for end in (UTF8, ENDS)
+            )
+            parts = [*map(spelt, bytes_of, ends_of, keys)]
             if [len(part) for part in parts] == [image.shape[0] for image in images]:
                 columns[name] = [text for part in parts for text in part]
             continue

@@ -74,7 +74,8 @@ class Images:
 def begun(data: str) -> Any:
     """Gives the preset that a visit begins with, which leaves the images of a dataset what they are.
 
-    It is an empty chain where the steps of the preset do not take what the dataset holds.
+    Where the steps of the preset are not for what the dataset holds, it is the first one whose steps are, or an empty
+    chain.
     """
     from core import augment
 
@@ -83,11 +84,11 @@ def begun(data: str) -> Any:
     grey = summary.size and summary.size["channels"] == 1
     id = summary.chain or ("digits" if grey else "photos")
     preset = augment.load(id)
-    return (
-        preset
-        if preset.fits(items(data), datasets.describe(data).medium.name)
-        else augment.Pipeline()
-    )
+    fit = (summary.medium.item, summary.medium.name)
+    if preset.fits(*fit):
+        return preset
+    fitting = (each.pipeline for each in augment.presets() if each.pipeline.fits(*fit))
+    return next(fitting, augment.Pipeline())
 
 
 def items(data: str) -> Form:

@@ -362,14 +362,15 @@ def leftover(result: Mapping[str, Any]) -> None:
 
 def onward(result: Mapping[str, Any], job: jobs.Job) -> None:
     """Offers the new version, its files and its plan."""
-    version, here = result["version"], datasets.names()
-    if version and version not in here:
+    version = result["version"]
+    here = version in datasets.names() and not job.shipped  # another one may have its name
+    if version and not here:
         st.caption(
             f"The new version, {shell.plain(version)}, is not on this server"
             + (": do it here, and it is." if job.shipped else " any more.")
         )
     with st.container(horizontal=True):
-        if version and version in here:
+        if version and here:
             shell.version(
                 version,
                 "Export it",

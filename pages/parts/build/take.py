@@ -106,6 +106,7 @@ def choose(
         format_func=lambda key: layouts.get(key).title,
         key="build.take.layouts",
         label_visibility="collapsed",
+        wrap=True,  # all are seen on a phone, too
         help="Each is a folder of its own. All carry the class names, the splits and, of every item, where it comes "
         "from: origin, parent, run, seed and parameters.",
     )

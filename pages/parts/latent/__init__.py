@@ -19,6 +19,7 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError, unknown
 from core.ground import sheets, xmp
+from pages.parts import show
 from pages.parts.pad import Sheet, View
 
 LIMIT = 6.0  # positions on a plane lie within plus and minus this
@@ -135,6 +136,18 @@ class Spot:
         from core import latent
 
         return latent.trained_on(self.run)
+
+    def prepare(self) -> None:
+        """Opens the dataset, with a bar while it is made for the first time; whoever needs one that is gone says so."""
+        from core import latent
+
+        bar = show.Bar()
+        try:
+            self.dataset = latent.trained_on(self.run, bar)
+        except UserError:
+            pass
+        finally:
+            bar.close()
 
     @cached_property
     def plane(self) -> Any:
