@@ -6,12 +6,16 @@ Photographs are whatever lies in a folder: of Debian, the packages gnome-backgro
 plasma-workspace-wallpapers, unpacked by ``dpkg -x``.
 
     python -m benchmarks.watermark --photos FOLDER --small FOLDER [--count 10000] [--found 1000] [--side 64] [--dry]
+
+Without one of the folders the other is measured alone. What takes too long for one sitting is done in several with
+``--tally FILE``: each goes on with other pictures, and the row is of all that were searched so far.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,34 +99,49 @@ def told(line: str, conditions: str, dry: bool) -> None:
 def main() -> None:
     """Counts false alarms, then what is found."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--small", type=Path, required=True, help="a folder of small pictures")
+    parser.add_argument("--photos", type=Path, help="a folder of photographs")
+    parser.add_argument("--small", type=Path, help="a folder of small pictures")
     parser.add_argument("--count", type=int, default=10_000, help="pictures without a mark")
     parser.add_argument("--found", type=int, default=1000, help="pictures with one")
     parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--tally", type=Path, help="JSON of the false alarms so far, which goes on")
     parser.add_argument("--dry", action="store_true", help="print only, keep docs/evidence.md")
     asked = parser.parse_args()
-    photos = photographs(asked.photos)
-    small = [path for path in sorted(asked.small.rglob("*")) if path.suffix in (".png", ".jpg")]
+    if not asked.photos and not asked.small:
+        parser.error("name --photos or --small")
     side = asked.side
-    draw = np.random.default_rng(14)
-    for what, pictures, of in (
-        (f"crops of photographs, {side} px", crops(photos, side, draw), f"{len(photos)} pictures"),
-        (f"enlarged CIFAR-10, {side} px", enlarged(small, side, draw), f"{len(small)} pictures"),
-    ):
+    tally = json.loads(asked.tally.read_text()) if asked.tally and asked.tally.exists() else {}
+    draw = np.random.default_rng([14, *([tally["sittings"]] if tally else [])])
+    tally["sittings"] = tally.get("sittings", 0) + 1
+    sources = []
+    if asked.photos:
+        photos = photographs(asked.photos)
+        pictures = crops(photos, side, draw)
+        sources.append((f"crops of photographs, {side} px", pictures, f"{len(photos)} pictures"))
+    if asked.small:
+        small = [path for path in sorted(asked.small.rglob("*")) if path.suffix in (".png", ".jpg")]
+        pictures = enlarged(small, side, draw)
+        sources.append((f"enlarged CIFAR-10, {side} px", pictures, f"{len(small)} pictures"))
+    for what, pictures, of in sources:
         began = time.perf_counter()
-        highest, alarms = 0.0, 0
+        highest, alarms, count, seconds = tally.get(what, (0.0, 0, 0, 0.0))
         for _ in range(asked.count):
             strength = _KEY.strength(next(pictures))
-            highest, alarms = max(highest, strength), alarms + (strength > THRESHOLD)
-        ms = (time.perf_counter() - began) / max(1, asked.count) * 1e3
-        bound = proportion(alarms, asked.count).high
+            highest, alarms = max(highest, strength), alarms + int(strength > THRESHOLD)
+        count, seconds = count + asked.count, seconds + time.perf_counter() - began
+        tally[what] = (highest, alarms, count, seconds)
+        if asked.tally:
+            asked.tally.write_text(json.dumps(tally), "utf-8")
+        ms = seconds / max(1, count) * 1e3
+        bound = proportion(alarms, count).high
         told(
-            f"watermark, false alarms, {what}: {alarms} of {asked.count:,}, upper 95 % bound {bound:.1e}; the "
+            f"watermark, false alarms, {what}: {alarms} of {count:,}, upper 95 % bound {bound:.1e}; the "
             f"strongest {highest:.2f} beside the threshold {THRESHOLD}",
             f"of {of}, all scales searched, {ms:.0f} ms each",
             asked.dry,
         )
+        if not asked.found:
+            continue
         seen = {"after scaling by up to 10 % and JPEG 75": 0, "after a crop by 10 % and JPEG 75": 0}
         scaled, cropped = seen
         distances = []

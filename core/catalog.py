@@ -35,6 +35,7 @@ EXTRAS = {
     "diffusers": ("diffusers", "diffusers"),
     "pi_heif": ("pi-heif", "heic"),
     "pydicom": ("pydicom", "dicom"),
+    "soundfile": ("soundfile", "sound"),
     "timm": ("timm", "timm"),
     "transformers": ("transformers", "transformers"),
     "onnxruntime": ("onnxruntime", "onnx"),

@@ -361,3 +361,27 @@ def refresh_batch_statistics(net: nn.Module, batches: Iterable[Callable[[], obje
     net.train(mode)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+class TokenFeatures(nn.Module):
+    """Maps tokens to a vector: which ones stand in short rows anywhere, by convolutions and their largest values.
+
+    Args:
+        count: Size of the vocabulary; a token comes as its share of the last one, (N, 1, T) in [0, 1].
+        width: Of the first layer.
+        outputs: Length of the vector.
+    """
+
+    def __init__(self, count: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.count = count
+        self.embed = nn.Embedding(count, width, padding_idx=0)
+        self.first = nn.Conv1d(width, 4 * width, 5, padding=2)
+        self.second = nn.Conv1d(4 * width, 4 * width, 5, padding=2)
+        self.last = nn.Linear(4 * width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = x.flatten(1).mul(self.count - 1).round().long().clamp(0, self.count - 1)
+        h = self.embed(codes).mT  # (N, T) -> (N, D, T)
+        h = F.relu(self.second(F.relu(self.first(h))))
+        return F.relu(self.last(h.amax(2)))

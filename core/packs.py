@@ -84,8 +84,8 @@ def pack(
     family = runs.family_of(run)
     if not runs.generates(run) or family not in families:
         raise UserError(
-            f"{run.name} is a {family}, and runs of these families can be packed: {', '.join(families.names())}. "
-            "What was brought is in the file that it came as."
+            f"{run.name} is no run of a family of ours ({', '.join(families.names())}), and only these can be packed. "
+            "What was brought is in the file that it came as: bring that elsewhere, too."
         )
     opened = runs.open_model(run, step)
     record = runs.record(run)

@@ -57,7 +57,9 @@ class Group:
         lr: Learning rate that suits the network, unless the person sets one.
         beta1, beta2: Moments of Adam.
         weight_decay: Decoupled, as in AdamW.
-        optimiser: How the parameters follow the gradient; ``adam`` is AdamW where weights decay.
+        optimiser: How the parameters follow the gradient; ``adam`` is AdamW where weights decay, ``muon`` turns the
+            momentum of ``matrices`` into an orthogonal step (:class:`core.training.muon.Muon`).
+        matrices: Those of the parameters that map vectors to vectors, (outputs, inputs); all else follows Adam.
         start, stop: Share of the training, 0 to 1, in which the group is trained; its schedule runs over that span.
     """
 
@@ -69,7 +71,8 @@ class Group:
     weight_decay: float = 0.0
     start: float = 0.0
     stop: float = 1.0
-    optimiser: Literal["adam"] = "adam"
+    optimiser: Literal["adam", "muon"] = "adam"
+    matrices: Sequence[torch.nn.Parameter] = ()
 
 
 def whole(groups: Sequence[Group], progress: float) -> bool | None:

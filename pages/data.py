@@ -5,6 +5,7 @@ import streamlit as st
 from core import datasets
 from pages.parts import shell
 from pages.parts.data import atlas, importing, issues, load, mending, versions, wall
+from pages.parts.own import own
 
 TITLE = "Data"
 ICON = ":material/photo_library:"
@@ -27,6 +28,8 @@ else:
         dataset = load(name, prepared)
         if view == "version":
             versions.draw(dataset)
+        elif (part := own(dataset.medium, view)) is not None:
+            part(dataset)
         elif shell.has(dataset.medium, "inspection"):
             if view == "map":
                 atlas.draw(dataset)

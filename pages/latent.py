@@ -47,13 +47,14 @@ def explore(id: str) -> None:
         if spacious:
             wander(checkpoint, choice)
         else:
-            st.caption("This family has no latent space to walk in; these are its images.")
+            made = opened.medium.title.lower()
+            st.caption(f"This family has no latent space to walk in; these are its {made}.")
         sheet()
         offered = tools.offered(opened, spacious)
         tool = st.segmented_control(
             "What to do from here",
             list(offered),
-            default="sketch" if "sketch" in offered else "samples",
+            default=next((name for name in ("sketch", "write") if name in offered), "samples"),
             key="latent.tool",
             required=True,
             bind="query-params",
@@ -172,6 +173,7 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         marks=view_link.marks(spot),
         ms=took,
         limit=LIMIT,
+        instant=spot.opened.medium.mime.startswith("audio/"),
         on_view=moved,
         on_drop=view_link.dropped,
         on_stay=partial(view_link.stay, spot),
@@ -180,7 +182,8 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
     medium = spot.opened.medium
     if view.rest and not medium.mime.startswith("image/"):  # a picture is on the pad
         name = f"{spot.checkpoint.run}-{spot.checkpoint.step}"
-        show.item(spot.space.items(spot.point)[0], medium, name, key="latent.item")
+        item = spot.space.items(spot.point)[0]
+        show.item(item, medium, name, key="latent.item", hear=view.number)
 
 
 def moved() -> None:
@@ -196,7 +199,10 @@ def use(checkpoint: Checkpoint, choice: Choice, tool: str) -> None:
     """Draws the chosen tool, from the point under the ring."""
     start, went = view_link.arrival(choice)
     view = pad.view("latent.pad", plane_key(checkpoint, choice), start, LIMIT, went)
-    tools.TOOLS[tool].draw(Spot(checkpoint, choice, view))
+    spot = Spot(checkpoint, choice, view)
+    if tools.TOOLS[tool].compares:
+        spot.prepare()
+    tools.TOOLS[tool].draw(spot)
 
 
 shell.header("What has it learned? Drag, and see")

@@ -10,6 +10,8 @@ from core.augment import generative as _generative  # registers
 from core.augment import geometry as _geometry  # registers
 from core.augment import mixing as _mixing  # registers
 from core.augment import screening
+from core.augment import sound as _sound  # registers
+from core.augment import text as _text  # registers
 from core.augment.catalogue import GROUPS, Context, augmentations
 from core.augment.critic import CriticChain
 from core.augment.generative import runs_for

@@ -10,14 +10,23 @@ import torch
 from torch import Tensor
 
 from core.catalog import Config, Registry, UserError
-from core.media import Taker
-from core.tensors import Images, noise
+from core.media import Form, Taker
+from core.tensors import Batch, Images, noise
 
 Params = dict[str, Tensor]
 C = TypeVar("C", bound=Config)
 F = TypeVar("F", bound=Callable[..., Any])
 
-GROUPS = ("Geometry", "Colour", "Noise and blur", "Cut and mix", "Policies", "Generative")
+GROUPS = (
+    "Geometry",
+    "Colour",
+    "Noise and blur",
+    "Cut and mix",
+    "Policies",
+    "Sound",
+    "Text",
+    "Generative",
+)
 
 Code = Callable[[Any], str]  # of the step's config
 
@@ -27,6 +36,8 @@ class Augmentation(Taker):
     """A step; ``make(config, context) -> Operation``. It takes items.
 
     Attributes:
+        medium: Name of the only medium that it is for; empty for every one whose items it takes. Pictures alone are
+            taken of images: a picture that a model sees of something else is none.
         group: Of :data:`GROUPS`.
         strength: The knob that is its magnitude, empty without one.
         neutral: The value of that knob that leaves an image as it is.
@@ -42,6 +53,7 @@ class Augmentation(Taker):
     """
 
     group: str
+    medium: str = ""
     strength: str = ""
     neutral: float = 0.0
     chance: float = 1.0
@@ -54,6 +66,11 @@ class Augmentation(Taker):
     torchvision: Code | None = None
     albumentations: Code | None = None
     absent: str = "needs a model of Simulacra"
+
+    def suits(self, form: Form, medium: str = "") -> bool:
+        """Tells whether it is for items of a form and a medium; empty stands for images where they are pictures."""
+        only = self.medium or ("image" if self.takes == ("picture",) else "")
+        return form in self.takes and only in ("", medium or ("image" if form == "picture" else ""))
 
 
 augmentations = Registry("augmentation", Augmentation)
@@ -131,13 +148,13 @@ class NumberStep:
 
     number: str
     bounds: tuple[float, float]
-    change: Callable[[Images, Tensor], Images]
+    change: Callable[[Batch, Tensor], Batch]
 
     def draw(self, draws: Draws) -> Params:
         low, high = self.bounds
         return {self.number: draws.uniform(self.number, low=low, high=high)}
 
-    def apply(self, x: Images, params: Params) -> Images:
+    def apply(self, x: Batch, params: Params) -> Batch:
         return self.change(x, params[self.number])
 
 

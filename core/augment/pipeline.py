@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -26,11 +26,12 @@ from core.augment.catalogue import (
 )
 from core.augment.geometry import Affine
 from core.catalog import UserError, plain
-from core.media import Form, form_of
+from core.media import Form, form_of, media
 from core.norms import wide
 from core.tensors import Batch, to_bytes
 
 FORMAT, VERSION = "simulacra-pipeline", 1
+Write = Callable[[Tensor], np.ndarray]  # items in [0, 1] as they are stored
 MAX_STEPS = 40
 _STILL = torch.eye(2, 3)  # the map that moves nothing
 
@@ -182,18 +183,24 @@ class Pipeline:
         """Titles of the steps that no gradient passes, which must not stand before a critic."""
         return [step.title for step in self._active() if not step.entry.smooth]
 
-    def fits(self, form: Form) -> bool:
-        """Tells whether every step takes items of a form."""
-        return all(form in step.entry.takes for step in self._active())
+    def fits(self, form: Form, medium: str = "") -> bool:
+        """Tells whether every step is for items of a form and a medium; empty stands for images."""
+        return all(step.entry.suits(form, medium) for step in self._active())
 
-    def allow(self, form: Form) -> None:
-        """Refuses items of a form that a step does not take.
+    def allow(self, form: Form, medium: str | None = None) -> None:
+        """Refuses items of a form, or of a medium where it is known, that a step is not for.
 
         Raises:
-            UserError: With the steps that do.
+            UserError: With the steps that are.
         """
         for step in self._active():
             step.entry.allow(form, augmentations)
+            if medium is not None and not step.entry.suits(form, medium):
+                fit = ", ".join(entry.name for entry in augmentations if entry.suits(form, medium))
+                raise UserError(
+                    f"{step.title} is not for {media.get(medium).title.lower()} as they are taken here. "
+                    f"Choose from: {fit or 'none yet'}."
+                )
 
     def _active(self) -> list[Step]:
         return [step for step in self.steps if step.on]
@@ -300,7 +307,10 @@ class Chain:
         Affine steps that follow each other read the image once, with one map. Without ``every``, only the last of them
         makes images. ``times`` takes the seconds of each step.
         """
-        self.pipeline.allow(form_of(x.shape[1:]))
+        form = form_of(x.shape[1:])
+        tokens = all("tokens" in ready.step.entry.takes for ready in self.steps)
+        if form != "sequence" or not tokens:  # whose shape is the same
+            self.pipeline.allow(form)
         stages: list[Batch] = []
         start, joint, fill = x, None, ""
         for i, ((_, _, _, operation), row) in enumerate(zip(self.steps, drawn, strict=True)):
@@ -426,27 +436,38 @@ def film(
     seed: int,
     ids: Sequence[int] | Tensor,
     y: Tensor | None = None,
+    write: Write = to_bytes,
 ) -> list[Frame]:
-    """Shows images after each step, with the values drawn for each; the first frame is the original."""
+    """Shows images after each step, with the values drawn for each; the first frame is the original.
+
+    ``write`` stores them, as :class:`core.media.Medium` does.
+    """
     drawn = chain.draw(seed, torch.as_tensor(ids, device=x.device), y)
     values = zip(*(chain.values(drawn, image) for image in range(len(x))), strict=True)
     times: list[float] = []
     stages = chain.stages(x, drawn, times)
-    return [Frame("Original", -1, to_bytes(x), [{} for _ in range(len(x))], 0.0)] + [
-        Frame(ready.step.title, ready.index, to_bytes(images), list(texts), 1000 * seconds / len(x))
+    return [Frame("Original", -1, write(x), [{} for _ in range(len(x))], 0.0)] + [
+        Frame(ready.step.title, ready.index, write(images), list(texts), 1000 * seconds / len(x))
         for ready, images, texts, seconds in zip(chain.steps, stages, values, times, strict=True)
     ]
 
 
-def grid(chain: Chain, x: Batch, seed: int, draws: int, y: Tensor | None = None) -> np.ndarray:
-    """Draws several versions of each image at once, uint8 (N, draws, C, H, W).
+def grid(
+    chain: Chain,
+    x: Batch,
+    seed: int,
+    draws: int,
+    y: Tensor | None = None,
+    write: Write = to_bytes,
+) -> np.ndarray:
+    """Draws several versions of each image at once, uint8 (N, draws, C, H, W), or as ``write`` stores them.
 
     Version d of image i has the id ``1000 i + d``.
     """
     image = torch.arange(len(x), device=x.device).repeat_interleave(draws)
     version = torch.arange(draws, device=x.device).repeat(len(x))
     versions = chain(x[image], seed, 1000 * image + version, None if y is None else y[image])
-    return to_bytes(versions).reshape(len(x), draws, *x.shape[1:])
+    return write(versions).reshape(len(x), draws, *x.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -505,6 +526,7 @@ def sweep(
     seed: int = 0,
     context: Context | None = None,
     y: Tensor | None = None,
+    write: Write = to_bytes,
 ) -> Sweep:
     """Shows the same draws of one step at rising magnitudes.
 
@@ -513,5 +535,5 @@ def sweep(
     """
     chosen = magnitudes(name, values)
     chains = [Chain(Pipeline((at(name, config, value),)), context) for value in chosen]
-    images = np.stack([to_bytes(chain(x, seed, range(len(x)), y)) for chain in chains])
+    images = np.stack([write(chain(x, seed, range(len(x)), y)) for chain in chains])
     return Sweep(augmentations.get(name).strength, chosen, images)

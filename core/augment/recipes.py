@@ -105,6 +105,27 @@ def presets() -> list[Preset]:
             ("noise", {"sigma": 0.08}, 0.5),
         ),
         _preset(
+            "sounds",
+            "Sounds",
+            "Shifts, loudness, noise, gaps, mild speed and pitch: as another voice, room and microphone.",
+            ("sound_shift",),
+            ("sound_gain",),
+            ("sound_speed", {"amount": 0.1}),
+            ("sound_pitch", {"semitones": 3}),
+            ("sound_room", {}, 0.3),
+            ("sound_noise",),
+            ("time_mask", {}, 0.5),
+            ("frequency_mask",),
+        ),
+        _preset(
+            "texts",
+            "Texts",
+            "Letters that change places, and words that go or are hidden, a few of each.",
+            ("text_swap", {"share": 0.05}, 0.5),
+            ("text_drop", {"share": 0.1}, 0.5),
+            ("text_mask", {"share": 0.1}, 0.5),
+        ),
+        _preset(
             "trivial",
             "TrivialAugment",
             "One operation at one strength, drawn for each image: nothing to tune, and the one to beat.",
@@ -207,14 +228,14 @@ def forget(id: str) -> None:
         (_folder() / f"{id}.json").unlink(missing_ok=True)
 
 
-def trainable(form: Form = "picture") -> dict[str, str]:
+def trainable(form: Form = "picture", medium: str = "") -> dict[str, str]:
     """Gives the titles of the presets and the saved pipelines that a training on such items can use, by id."""
     pipelines = {preset.id: (preset.title, preset.pipeline) for preset in presets()}
     pipelines |= {item.id: (f"{item.name} (saved)", item.pipeline) for item in saved()}
     return {
         id: title
         for id, (title, pipeline) in pipelines.items()
-        if pipeline.fits(form) and not (pipeline.slow or pipeline.mixing)
+        if pipeline.fits(form, medium) and not (pipeline.slow or pipeline.mixing)
     }
 
 

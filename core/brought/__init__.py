@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from core.datasets import Dataset
 from core.fitted import Fitted
 from core.ground.files import delete_folder, full_disk_told, new_folder, read_json, write_json
 from core.ground.settings import settings
+from core.ground.timing import least
 from core.models import Spec, Traces, families
 from core.runs import Opened
 from core.tensors import device
@@ -381,6 +381,32 @@ def opened(
     return Opened("", 0, 0, family, model, spec, tuple(classes), sampling, "", about, tuple(notes))
 
 
+def by_code(kind: str, title: str, sampling: type[Config], caption: str | None) -> None:
+    """Registers an origin whose models a program of this machine makes.
+
+    Args:
+        kind: What the program must offer, a name of :data:`core.wrapped.program.KINDS`, and the name of the origin.
+        title: For people.
+        sampling: How its models draw.
+        caption: What they are, the docstring of the origin's file.
+    """
+    from core.wrapped import program
+
+    def make(
+        config: Any,
+        package: Package | None,
+        spec: Spec,
+        classes: Sequence[str],
+        record: Mapping[str, Any] | None,
+    ) -> Opened:
+        model, facts, notes = program.generator(config, kind, spec, classes, record, sampling())
+        return opened(model, spec, classes, {"facts": facts}, notes, sampling)
+
+    make.__doc__ = caption
+    config, note = program.ProgramConfig, program.note
+    origins.add(kind, title, config, sampling=sampling, code=True, note=note)(make)
+
+
 def allow_dataset(seen: Seen, dataset: Dataset) -> None:
     """Refuses a dataset whose items are not those that a model makes.
 
@@ -395,8 +421,16 @@ def allow_dataset(seen: Seen, dataset: Dataset) -> None:
         size = f" at {seen.shape[-1]} px in {'grey' if seen.shape[0] == 1 else 'colour'}"
     raise UserError(
         f"It makes items of {made}, and those of {dataset.name} have {has}. Choose the dataset that it belongs to, or "
-        f"import its items{size} on the page Data."
+        f"import its items{size} on the page Data." + beyond(seen.shape[-1] if size else 0)
     )
+
+
+def beyond(side: int) -> str:
+    """Says what lets pictures of a side be imported here, after another sentence; empty where they can be."""
+    most = settings().max_side
+    if side <= most:
+        return ""
+    return f" Pictures of datasets have at most {most} px here; SIMULACRA_MAX_SIDE raises that, on your own machine."
 
 
 def measured(
@@ -416,28 +450,26 @@ def measured(
 def pace(opened: Opened) -> float:
     """Measures how many seconds a generative model takes for a picture, of several at once where it is quick.
 
-    Of one that draws in steps the first step is timed.
+    The least of a few runs counts; see :func:`core.ground.timing.least`. Of one that draws in steps the first step is
+    timed.
     """
     import torch
 
-    def once(count: int) -> float:
-        began, steps = time.perf_counter(), 1
-        if isinstance(opened.model, Traces):
+    traces = isinstance(opened.model, Traces)
+    steps = getattr(opened.usual, "steps", 1) if traces else 1
+
+    def draw(count: int) -> None:
+        if traces:
             next(opened.model.trace(range(count), None, 0, opened.usual))
-            steps = getattr(opened.usual, "steps", 1)
         else:
             opened.model.sample(range(count), None, 0, opened.usual)
-        return (time.perf_counter() - began) * steps / count
 
     with torch.inference_mode():
-        began = time.perf_counter()
-        first = once(
-            1
-        )  # what is made once is in it, so that it counts only where a second one would take long
-        if time.perf_counter() - began > 10:
-            return round(first, 2)
-        again = once(1)
-        return round(min(again, once(max(1, min(32, int(2 / max(again, 1e-4)))))), 5)
+        alone = steps * least(lambda: draw(1), patience=2.0)
+        count = max(1, min(32, int(2 / max(alone, 1e-4))))
+        if count > 1:
+            alone = min(alone, steps * least(lambda: draw(count), 2, patience=1.0) / count)
+        return round(alone, 2 if alone > 10 else 5)
 
 
 def generator(

@@ -131,11 +131,12 @@ def latent_shape(config: Mapping[str, Any], spec: Spec) -> tuple[int, int, int]:
             f"This AutoencoderKL takes pictures of {channels[0]} channels and makes ones of {channels[1]}; the dataset "
             f"has {' × '.join(map(str, spec.shape))}. Choose a dataset with as many channels."
         )
-    if spec.size % factor or spec.size < 2 * factor:
+    wanted = max(2, round(spec.size / factor)) * factor
+    if wanted != spec.size:
         raise UserError(
             f"This AutoencoderKL makes each side {factor} times smaller, so pictures must have a side that is a "
             f"multiple of {factor} px, at least {2 * factor}, got {spec.size}. "
-            f"Import the dataset at {max(2, round(spec.size / factor)) * factor} px."
+            f"Import the dataset at {wanted} px." + brought.beyond(wanted)
         )
     return config.get("latent_channels", 4), spec.size // factor, spec.size // factor
 

@@ -113,6 +113,11 @@ class DiffusersSampling(DiffusionSampling):
         ge=0,
         le=10,
     )
+    sampler: Literal["euler", "heun", "stochastic"] = knob(
+        "euler",
+        "Euler looks once per step, and draws nearest to the data at few looks; Heun looks twice; stochastic is Heun "
+        "that renews some noise before each step.",
+    )
 
 
 def _note(record: Mapping[str, Any]) -> str:
@@ -395,7 +400,7 @@ def _facts(
         raise UserError(
             f"The network makes {' × '.join(map(str, shape))}, and the dataset's items are "
             f"{' × '.join(map(str, spec.shape))}. Choose the dataset that it belongs to, or import its images "
-            f"at {size} px in {'grey' if channels == 1 else 'colour'}."
+            f"at {size} px in {'grey' if channels == 1 else 'colour'}." + brought.beyond(size)
         )
     order, null = _order(package, config, net.get("num_class_embeds") or 0, classes)
     bare = component.outline(lambda: _network(net), NETWORK)

@@ -107,11 +107,10 @@ def see(package: Package) -> Seen:
     config = package.json("config.json")
     name = class_of(config)
     names = names_of(config)
-    contents = weights.look(package.weights)
     done = prepared(package, HuggingfaceConfig(), config, 3)
     return Seen(
         f"{name} (Hugging Face)",
-        sum(part.numel for part in contents.parts.values()),
+        weights.look(package.weights).parameters,
         classes=len(names),
         names=() if _nameless(names) else tuple(names),
         notes=(told(done),),
@@ -143,11 +142,7 @@ def classifier(
         facts, done = record["facts"], record["preprocessing"]
         make = _maker(facts["architecture"], facts["config"])
         notes: list[str] = list(record.get("notes", []))
-        net = (
-            make()
-            if package is None
-            else filled(make, package.weights, weights.look(package.weights), facts["architecture"])
-        )
+        net = rebuilt(make, package, facts["architecture"])
     else:
         assert package is not None
         said = package.json("config.json")
@@ -169,6 +164,36 @@ def classifier(
         net = filled(make, file, contents, name)
         facts = {"architecture": name, "config": built, "outputs": outputs}
         notes = [matching]
+    return prepended(net, done, facts, spec, classes, notes)
+
+
+def rebuilt(make: Callable[[], nn.Module], package: Package | None, name: str) -> nn.Module:
+    """Makes a network that was kept, with its weights where there are any."""
+    if package is None:
+        return make()
+    return filled(make, package.weights, weights.look(package.weights), name)
+
+
+def prepended(
+    net: nn.Module,
+    done: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    spec: Spec,
+    classes: Sequence[str],
+    notes: Sequence[str],
+) -> Opened:
+    """Puts what is done to images before a network of weights, tries both, and gives what a run gives.
+
+    Args:
+        net: Gives logits of its own answers.
+        done: What is done to images; see :class:`core.wrapped.preparation.Preparation`.
+        facts: ``architecture``, and ``outputs``: which answer belongs to each class; kept with it.
+        spec, classes: Of the dataset.
+        notes: What to know of it, in sentences.
+
+    Raises:
+        UserError: If it does not take such images.
+    """
     model = Preparation(net, done, facts["outputs"])
     tried(model, spec, facts["architecture"])
     about = {

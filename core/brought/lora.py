@@ -37,10 +37,9 @@ def _knows(package: Package) -> bool:
 
 
 def _see(package: Package) -> Seen:
-    held = look(package.weights)
     return Seen(
         "A LoRA, low-rank changes of a text-to-image model",
-        sum(part.numel for part in held.parts.values()),
+        look(package.weights).parameters,
         sampler="that of the run that it goes on top of",
         notes=("It is nothing by itself: name the run that it changes (run=…).",),
     )

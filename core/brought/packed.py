@@ -26,8 +26,7 @@ class AsPacked(Config):
 
 def _see(package: Package) -> Seen:
     pack = packs.read(package)
-    contents = weights.look(packs.whole(package))
-    count = sum(part.numel for part in contents.parts.values())
+    count = weights.look(packs.whole(package)).parameters
     component.allow_parameters(count, "This pack")
     family = families.get(pack.family)
     consent = pack.terms["consent"]
@@ -93,6 +92,7 @@ def generator(
         raise UserError(
             f"The run makes {theirs}, and the dataset has {ours}. Choose the dataset that it belongs to, or import "
             f"its {media.get(pack.spec.medium).title.lower()} at the same size."
+            + (brought.beyond(pack.spec.size) if pack.spec.form == "picture" else "")
         )
     notes = []
     if pack.listens and tuple(classes) != pack.classes:

@@ -141,6 +141,7 @@ _CALLED = {  # by the programs that write LoRA
     ),
 }
 SCHEDULER = "scheduler/scheduler_config.json"
+_UNREAD = "text_encoder_2 tokenizer_2 image_encoder transformer"  # parts of other programs
 
 
 class TextToImageConfig(Config):
@@ -469,7 +470,7 @@ def _configs(package: Package) -> dict[str, dict[str, Any]]:
         UserError: If one is missing or not allowed, or two contradict each other.
     """
     index = package.described("model_index.json")
-    for part in ("text_encoder_2", "tokenizer_2", "image_encoder", "transformer"):
+    for part in _UNREAD.split():
         if part in index and index[part] not in (None, [None, None]):
             raise UserError(
                 f"This model has a part {part!r}, so it is of a larger kind than can be brought. "
@@ -531,6 +532,7 @@ def _see(package: Package) -> Seen:
     if isinstance(size, int):
         notes.append(
             f"It was taught on pictures of {factor * size} px; at other sizes it draws, and not as well."
+            + brought.beyond(factor * size)
         )
     notes.append(
         f"It takes pictures of {coder.get('out_channels', 3)} channels, of a side that is a multiple of "

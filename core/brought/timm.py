@@ -9,16 +9,21 @@ from typing import Any
 
 from torch import nn
 
-from core import brought, weights
+from core import weights
 from core.brought import Seen, origins
-from core.brought.huggingface import NAMES, RESAMPLES, SIDE, HuggingfaceConfig, tried
+from core.brought.huggingface import (
+    NAMES,
+    RESAMPLES,
+    SIDE,
+    HuggingfaceConfig,
+    prepended,
+    rebuilt,
+)
 from core.catalog import UserError, knob, optional, unknown
 from core.models import Spec
 from core.runs import Opened
-from core.target import laid_out
-from core.tensors import fingerprint
 from core.weights import Package
-from core.wrapped.preparation import Preparation, given, matched, told
+from core.wrapped.preparation import given, matched, told
 from core.wrapped.strict import filled
 
 NEEDS = "A classifier of timm"
@@ -51,7 +56,7 @@ def see(package: Package) -> Seen:
     names = _names(config)
     return Seen(
         f"{name} (timm)",
-        sum(part.numel for part in contents.parts.values()),
+        contents.parameters,
         classes=len(names) or contents.classes,
         names=tuple(names),
         notes=(told(prepared(TimmConfig(), name, package, 3)),),
@@ -83,10 +88,7 @@ def classifier(
         facts, done = record["facts"], record["preprocessing"]
         make = _maker(facts["architecture"], facts["answers"], done["channels"])
         notes: list[str] = list(record.get("notes", []))
-        net = make()
-        if package is not None:
-            file = package.weights
-            net = filled(make, file, weights.look(file), facts["architecture"])
+        net = rebuilt(make, package, facts["architecture"])
     else:
         assert package is not None
         name, file = architecture_of(config, package), package.weights
@@ -110,16 +112,7 @@ def classifier(
             raise UserError(
                 f"{name} takes grey or colour, and the dataset has {spec.channels} channels. Choose another."
             )
-    model = Preparation(net, done, facts["outputs"])
-    tried(model, spec, facts["architecture"])
-    about = {
-        "kind": "brought",
-        "architecture": facts["architecture"],
-        "preprocessing": done,
-        "facts": facts,
-        "hash": fingerprint(net),
-    }
-    return laid_out(brought.opened(model, spec, classes, about, notes))
+    return prepended(net, done, facts, spec, classes, notes)
 
 
 @cache

@@ -4,7 +4,7 @@ Children inherit the split of their parent, so only training images have any; a 
 too. Nothing is ever added to what is held out.
 """
 
-from core.building.archive import MANIFEST, archive, zipped
+from core.building.archive import MANIFEST, archive, pack, zipped
 from core.building.build import build, counted, expected, pinned
 from core.building.config import BuildConfig
 from core.building.difference import ChangedItem, Difference, compare

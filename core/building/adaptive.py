@@ -18,21 +18,20 @@ import numpy as np
 
 from core.building.axes import real_part
 from core.building.coverage import GapsConfig, coverage
-from core.building.experiment import Experiment, ExperimentConfig
+from core.building.experiment import Experiment, ExperimentConfig, TrialConfig
 from core.building.experiment.samples import drawn_by
 from core.building.pool import Augmented, Synthetic
 from core.building.shares import apportioned, bounded
-from core.catalog import Config, UserError, knob, seed_knob
+from core.catalog import Config, UserError, knob
 from core.datasets import Dataset
 from core.ground.stats import mean
 from core.ground.watch import UNWATCHED, Watch
-from core.models import SYNTHETIC_FAMILY, families
 
 _SMOOTH = 4.0  # held-out images' worth of trust in a class's own rate, for a part of it
 
 
-class AdaptConfig(Config):
-    """What joins, in how many rounds, and how it is measured."""
+class _Rounds(Config):
+    """What joins, in how many rounds."""
 
     source: Literal["augmented", "synthetic", "both"] = knob(
         "both",
@@ -54,55 +53,15 @@ class AdaptConfig(Config):
     pipeline: str = knob(
         "digits", "The saved pipeline that makes copies.", title="Pipeline", advanced=True
     )
-    family: str = knob(
-        SYNTHETIC_FAMILY, "The generative model.", advanced=True, choices=families.names
-    )
-    model_images: int = knob(
-        20_000,
-        "Images that the generative model sees in its training, repeats included.",
-        ge=200,
-        le=10_000_000,
-        unit="images",
-        log=True,
-        advanced=True,
-    )
-    confidence: float = knob(
-        0.5, "Least probability of the wanted class; 0 keeps all.", ge=0, le=1, advanced=True
-    )
-    authentic: bool = knob(True, "Leaves out samples that copy a training image.", advanced=True)
-    distinct: bool = knob(True, "Leaves out samples that repeat another one.", advanced=True)
-    steps: int = knob(
-        300,
-        "Optimiser steps of every referee.",
-        ge=20,
-        le=20_000,
-        unit="steps",
-        log=True,
-        advanced=True,
-    )
-    batch: int = knob(64, "Images per step.", ge=8, le=1024, unit="images", advanced=True)
-    width: int = knob(16, "Channels of the referee's first layer.", ge=4, le=128, advanced=True)
-    test_images: int = knob(
-        2000,
-        "Real test images, at most.",
-        ge=50,
-        le=100_000,
-        unit="images",
-        log=True,
-        advanced=True,
-    )
-    seed: int = seed_knob("Of everything.", advanced=True)
 
-    def trial(self) -> ExperimentConfig:
+
+class AdaptConfig(TrialConfig, _Rounds):  # in a form, the fields of the last one come first
+    """What joins, in how many rounds, and how it is measured."""
+
+    def experiment(self) -> ExperimentConfig:
         """Gives what an experiment with the same referee is asked."""
-        mine = {
-            name: getattr(self, name)
-            for name in (
-                "steps", "batch", "width", "family", "model_images", "confidence", "authentic", "distinct",
-                "test_images", "seed",
-            )
-        }  # fmt: skip
-        return ExperimentConfig.of({"per_class": "1", "chain": False, "trivial": False, **mine})
+        plain = {"per_class": "1", "chain": False, "trivial": False}
+        return ExperimentConfig.of({**plain, **self.trial()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +97,7 @@ class Adaptive:
 
     def __init__(self, dataset: Dataset, config: AdaptConfig, watch: Watch = UNWATCHED) -> None:
         self.dataset, self.config = real_part(dataset), config
-        self.trial = Experiment(self.dataset, config.trial())
+        self.trial = Experiment(self.dataset, config.experiment())
         if len(self.dataset.splits["valid"]) < 20:
             raise UserError(
                 f"Rounds look at held-out images of the split valid, at least 20, and {dataset.name} has "
@@ -188,10 +147,9 @@ class Adaptive:
         watch.check()
         supplies: list[Augmented | Synthetic] = []
         if config.source != "augmented":
-            gates = {k: getattr(config, k) for k in ("confidence", "authentic", "distinct")}
             watch.say("Training a generative model", 0.1)
             draw = drawn_by(self.trial, real, seed, watch)
-            supplies.append(Synthetic(real, draw, first, gates, watch))
+            supplies.append(Synthetic(real, draw, first, config.gate, watch))
         if config.source != "synthetic":
             parents = {k: part.parents for k, part in enumerate(self.parts)}
             supplies.append(Augmented(dataset, config.pipeline, parents, seed))

@@ -22,6 +22,7 @@ from core.building import signing, watermark
 from core.catalog import UserError, reason
 from core.datasets import pictures
 from core.datasets.files import Archive, Directory, File
+from core.datasets.formats import npz
 from core.datasets.pictures import Refused
 from core.ground import scratch, untrusted, xmp
 from core.ground.settings import settings
@@ -332,14 +333,23 @@ def _arrays(found: TraceCounter, source: Any) -> int:
         source.seek(0)
     with np.load(source, allow_pickle=False) as arrays:
         for name in arrays.files:
-            if name.rpartition("_")[2] == "origin":
-                origin = arrays[name].astype(str)
-                other = name.removesuffix("origin") + "run"
-                run = (
-                    arrays[other].astype(str) if other in arrays.files else np.full(len(origin), "")
-                )
-                _rows(found, origin.tolist(), run.tolist())
+            plain = name.removesuffix(npz.UTF8)
+            if plain.rpartition("_")[2] == "origin":
+                origin = _texts(arrays, plain) or []
+                run = _texts(arrays, plain.removesuffix("origin") + "run")
+                _rows(found, origin, [""] * len(origin) if run is None else run)
     return 0
+
+
+def _texts(arrays: Any, name: str) -> list[str] | None:
+    """Reads a column of texts of an NPZ; None where there is none."""
+    if name in arrays.files:
+        return arrays[name].astype(str).tolist()
+    pair = [name + end for end in (npz.UTF8, npz.ENDS)]
+    if not set(pair) <= {*arrays.files}:
+        return None
+    packed, ends = (arrays[each] for each in pair)
+    return npz.spelt(packed, ends, name)
 
 
 def _rows(found: TraceCounter, origins: Iterable[Any], runs: Iterable[Any]) -> None:

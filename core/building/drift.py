@@ -43,7 +43,9 @@ class DriftConfig(Config):
     corruption: str = knob(
         "", "What is done to the images that it is compared with.", choices=_corruptions
     )
-    severity: int = knob(3, "How much of it, 1 to 5.", ge=1, le=5)
+    severity: int = knob(
+        3, "How strong the corruption is: 1 is slight, 5 is strong.", title="How much", ge=1, le=5
+    )
     images: int = knob(
         2000, "Images of each side, at most.", ge=40, le=20_000, unit="images", log=True
     )

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,12 +114,15 @@ class Outgoing:
         folder = "" if y is None else f"{self.folders[int(y[row])]}/"
         return f"{folder}{self.ids[row]}{suffix}"
 
-    def columns(self, rows: np.ndarray, named: bool = False) -> dict[str, np.ndarray]:
+    def columns(
+        self, rows: np.ndarray, named: bool = False, only: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
         """Gives the columns of rows (n,): id, label, split, lineage, and what else is known of each.
 
         Args:
             rows: Which.
             named: Whether labels are the names of their classes instead of their numbers.
+            only: Names of those that are wanted beside these three; empty for all.
         """
         columns = {"id": self.ids[rows]}
         if (y := self.dataset.y) is not None:
@@ -127,7 +130,9 @@ class Outgoing:
         names = np.array(list(SPLIT_NAMES.values()))
         columns["split"] = names[self.dataset.split_of()[rows]]
         return columns | {
-            name: values[rows] for name, values in {**self._lineage, **self.further}.items()
+            name: values[rows]
+            for name, values in {**self._lineage, **self.further}.items()
+            if not only or name in only
         }
 
     def records(self, rows: np.ndarray) -> list[dict[str, Any]]:

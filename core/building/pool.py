@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from core.building.experiment.samples import Draw, sift
+from core.building.gate import GateConfig
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Watch
 
-_TRIES = 5  # samples drawn for each that is wanted, at most
 _DRAWN = 200  # samples at a time
 FEWEST = 30  # real images of a class from which a judge can vouch for samples of it
 Items = tuple[np.ndarray, int]  # levels (n, C, H, W), and how many could not be made
@@ -64,7 +64,7 @@ class Synthetic:
         real: The training images that the model has seen.
         draw: Makes samples of ids and labels as a model sees them; the labels may be another's choice, (n,).
         judge: Names the images of the real ones, and has their ``features``.
-        gates: ``confidence``, ``authentic``, ``distinct``.
+        gates: What a sample has to pass.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Synthetic:
         real: Dataset,
         draw: Draw,
         judge: Any,
-        gates: Mapping[str, Any],
+        gates: GateConfig,
         watch: Watch = UNWATCHED,
     ) -> None:
         import torch
@@ -97,7 +97,10 @@ class Synthetic:
         if label not in self.vouched:
             return np.asarray(self.real.x[:0]), count
         end = start + count
-        while len(self.kept.get(label, ())) < end and self.drawn.get(label, 0) < _TRIES * end:
+        while (
+            len(self.kept.get(label, ())) < end
+            and self.drawn.get(label, 0) < self.gates.tries * end
+        ):
             self._more(label)
             self.watch.check()
         got = self.kept.get(label, [])[start:end]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.catalog import Config, UserError, parse
 from core.commands import commands, ended, show, takes_values
+from core.ground.writing import many
 
 PROGRAM = """what package.module:factory gives: a torch.nn.Module with one of
   velocity(x, t, y)                 data - noise at x = (1 - t) noise + t data, images from -1 to 1
@@ -109,14 +111,16 @@ def run(arguments: argparse.Namespace) -> None:
     if package.files and not arguments.json:
         _tell(package, origin)
     model = brought.keep(name, package, values, dataset, origin, terms)
-    record = model.record
+    record, note = model.record, model.note
     use = f"Attack it: python -m core attack --dataset {dataset.name} --classifier {model.id}"
     if model.origin.sampling is not None:
         record = runs.record(ended(jobs.get(model.id)))
+        found = {"origin": model.origin.name, **record["brought"]}
+        note = replace(model, record=found).note  # says what was found in it, too
         use = f"Sample it: python -m core sample {model.id} --out grid.png"
     result: dict[str, Any] = {"id": model.id, "dataset": dataset.name, "origin": model.origin.name}
-    what = f"{len(package.files)} files" if package.files else f"a {origin} by code"
-    if package.lone:
+    what = many(package.files, "file") if package.files else f"a {origin} by code"
+    if package.lone and model.origin.see is None:  # else that has said what it is
         contents = weights.look(package.weights)
         result |= {
             "kind": contents.kind,
@@ -129,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
     result |= {"preprocessing": record.get("preprocessing", {}), "notes": record["notes"]}
     lines = [
         f"{model.id}: {what}, for {dataset.name}.",
-        model.note,
+        note,
         *record["notes"],
         *(
             [f"A picture takes {record['package']['seconds']:.3g} s here."]
@@ -154,9 +158,10 @@ def _tell(package: Any, origin: str) -> None:
         return
     seen = entry.see(package)
     made = " × ".join(map(str, seen.shape)) or "items of any shape"
+    does, draws = ("takes", "") if entry.sampling is None else ("makes", ", draws as usual")
     print(
-        f"{seen.title}: {seen.parameters:,} numbers ({seen.megabytes:,.1f} MB), makes {made}, "
-        f"{seen.classes or 'no'} class{'es' * (seen.classes != 1)}, {seen.sampler or 'draws as usual'}."
+        f"{seen.title}: {seen.parameters:,} numbers ({seen.megabytes:,.1f} MB), {does} {made}, "
+        f"{seen.classes or 'no'} class{'es' * (seen.classes != 1)}{f', {seen.sampler}' if seen.sampler else draws}."
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from core import runs
 from core.catalog import UserError
 from core.commands import Terminal, commands, label_of, out_file, show, takes_run, write
-from core.ground.writing import percent
+from core.ground.writing import duration, percent
 
 KINDS = ("principal", "factors", "local", "labels", "attributes", "named")
 
@@ -49,8 +50,11 @@ def run(arguments: argparse.Namespace) -> None:
     label = None if arguments.label is None else label_of(job, opened, arguments.label)
     labels = None if label is None else [label]
     point = space.draw([arguments.image], labels, arguments.seed)[0]
+    if latent.costly(space, arguments.kind):
+        took = duration(latent.foretold(space, arguments.kind))
+        print(f"Finding them takes about {took} here.", file=sys.stderr, flush=True)
     if arguments.kind == "principal":
-        directions = latent.principal(space)
+        directions = latent.principal(space, watch=Terminal())
     elif arguments.kind == "factors":
         directions = latent.factors(space, arguments.count)
     elif arguments.kind == "local":
@@ -58,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.kind == "named":
         directions = list(latent.named(space).values())
     else:
-        dataset = latent.trained_on(job)
+        dataset = latent.trained_on(job, Terminal())
         reading = features.reader(dataset, Terminal())
         directions = latent.regressed(space, dataset, reading, arguments.only)
         if not arguments.only:

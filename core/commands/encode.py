@@ -8,7 +8,16 @@ from pathlib import Path
 
 from core import runs
 from core.catalog import UserError, parse
-from core.commands import commands, label_of, out_file, show, takes_run, takes_values, write
+from core.commands import (
+    Terminal,
+    commands,
+    label_of,
+    out_file,
+    show,
+    takes_run,
+    takes_values,
+    write,
+)
 from core.datasets.pictures import KINDS
 
 
@@ -47,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     label = None if arguments.label is None else label_of(job, opened, arguments.label)
     space = latent.open_space(opened, sampling)
-    dataset = latent.trained_on(job)
+    dataset = latent.trained_on(job, Terminal())
     names, parts, notes = [], [], {}
     for name in arguments.pictures:
         try:

@@ -133,22 +133,16 @@ def run(arguments: argparse.Namespace) -> int:
         result |= record
         lines += said
     elif out is not None:
-        purpose = {"purpose": arguments.purpose} if arguments.purpose else {}
-        config = door.DoorConfig.of(purpose | {"near": False})
-        whole, dataset = len(dataset), optout.without(dataset)
+        asked = door.DoorConfig.of({"purpose": arguments.purpose} if arguments.purpose else {})
         reasons = door.parsed(arguments.override)
-        refusals = door.check(dataset, config, overrides=reasons)
-        door.allow(refusals, door.ONLY_TOLD)
-        used = {refusal.check: refusal.reason for refusal in refusals if refusal.reason}
-        packed = building.archive(dataset, out, arguments.purpose or "", used)
-        result |= {"out": str(out), **packed, "left_out": whole - len(dataset)}
-        result["door"] = [refusal.record() for refusal in refusals]
+        packed = building.pack(dataset, out, asked.purpose, reasons)
+        result |= {"out": str(out), **packed}
         lines += [
-            f"{'At the door' if r.holds else 'Overridden'} ({r.check}): {r.sentence}"
-            for r in refusals
+            f"{'Overridden' if told['reason'] else 'At the door'} ({told['check']}): {told['sentence']}"
+            for told in packed["door"]
         ]
-        if result["left_out"]:
-            lines.append(dataset.notes[-1])
+        if staying := optout.staying(dataset):
+            lines.append(staying)
         lines.append(
             f"Wrote {result['images']:,} images of {dataset.name} to {out} ({result['bytes'] / 2**20:.1f} MB)"
         )

@@ -39,7 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, default=8, help="size of a pixel (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images (default 0)")
     parser.add_argument(
-        "--out", required=True, help="film.gif, film.webp, film.mp4 (needs ffmpeg), or strip.png"
+        "--out",
+        required=True,
+        help="film.gif, film.webp, film.mp4 (needs ffmpeg), strip.png, or way.wav of a model of sounds",
     )
     takes_values(parser, "a sampling parameter, for example truncation=0.8")
 
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     from core import latent
     from core.ground import sheets, xmp
 
-    out = out_file(arguments.out, ".gif", ".webp", ".mp4", ".png")
+    out = out_file(arguments.out, ".gif", ".webp", ".mp4", ".png", ".wav")
     if out.suffix == ".mp4":
         latent.encoder()  # said before anything is computed
     if not 1 <= arguments.scale <= 64:
@@ -78,7 +80,13 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.way,
         not arguments.open,
     )
-    x = space.images(points)
+    joins = space.medium.join if out.suffix == ".wav" else None
+    if out.suffix == ".wav" and joins is None:
+        raise UserError(
+            f"{job.name} makes {space.medium.title.lower()}, and only sounds are joined to one. Choose .gif, .webp, "
+            ".mp4 or .png."
+        )
+    x = space.images(points) if joins is None else space.items(points)
     classes = None if labels is None else [opened.classes[label] for label in labels]
     result = {
         "run": job.id,
@@ -93,7 +101,9 @@ def run(arguments: argparse.Namespace) -> None:
         "frames": len(x),
         "fps": arguments.fps,
     }
-    if out.suffix == ".png":
+    if joins is not None:
+        content = joins(x)
+    elif out.suffix == ".png":
         content = sheets.png(x, min(len(x), 12), result, mark=xmp.made_by(job.id))
     else:
         pack = {".gif": latent.gif, ".webp": latent.webp, ".mp4": latent.mp4}[out.suffix]

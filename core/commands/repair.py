@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core import runs
 from core.catalog import UserError, parse
@@ -22,6 +24,9 @@ from core.commands import (
 from core.datasets import Dataset
 from core.datasets.pictures import KINDS
 from core.ground.writing import many
+
+if TYPE_CHECKING:
+    from core.latent import repair
 
 parameters = sampling_of_run
 
@@ -45,8 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     what.add_argument(
         "--mask",
-        metavar="FILE",
-        help="a picture, white where the hole is; scaled to the model's size",
+        metavar="FILE|TEXT",
+        help="a picture, white where the hole is, scaled to the model's size; or the text of a hole in a link (hole=…)",
     )
     what.add_argument(
         "--larger", type=int, metavar="2|4", help="enlarge the picture by this factor instead"
@@ -126,10 +131,10 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.beyond:
         known = None  # follows from the picture
     elif arguments.mask:
-        known = repair.painted(_read(arguments.mask), shape)
+        known = _masked(arguments.mask, shape)
     else:
         known = repair.holes(shape, [_box(text) for text in arguments.hole])
-    dataset = latent.trained_on(job)
+    dataset = latent.trained_on(job, Terminal())
     notes: tuple[str, ...] = ()
     target, index = (None, 0) if arguments.into is None else _item(arguments.into)
     if target is not None:
@@ -171,6 +176,7 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "class": None if label is None else opened.classes[label],
         "hole": int(hole.sum()),
+        "mask": "" if known.pixels is None else holes.written(hole.numpy()),
         "nearest": [
             {"image": int(i), "distance": round(float(d), 5)}
             for i, d in zip(near, far, strict=True)
@@ -196,10 +202,13 @@ def run(arguments: argparse.Namespace) -> None:
         write(out, content)
         result["out"] = str(out)
     copied = min(result["nearest"], key=lambda near: near["distance"])
-    lines = [
+    said = [
         f"{many(len(filled.images), 'fill')} by {filled.method} in {filled.seconds:.2f} s; "
         f"they disagree by {within:.3f} of the range in the hole",
         f"The nearest training image in the hole is {copied['image']}, at a distance of {copied['distance']:.3f}",
+    ]
+    lines = [
+        *(said if bool(hole.any()) else ["Nothing is marked, so each fill is the picture itself"]),
         *notes,
         *([f"Wrote {out}"] if out else []),
     ]
@@ -252,6 +261,18 @@ def _read(name: str) -> bytes:
         return Path(name).read_bytes()
     except OSError as error:
         raise UserError(f"{name} cannot be read ({error.strerror}). Name a picture.") from None
+
+
+def _masked(text: str, shape: Sequence[int]) -> repair.Known:
+    """Reads a mask for items of a shape: a file, or else the text that stands in a link."""
+    from core.latent import holes, repair
+
+    if not holes.is_text(text) or (
+        len(text) < 256 and Path(text).exists()
+    ):  # longer is no file's name
+        return repair.painted(_read(text), shape)
+    repair.holes(shape, [])  # refuses what is no picture
+    return repair.Known.mask(~holes.read(text, tuple(shape[1:])))
 
 
 def _box(text: str) -> list[int]:

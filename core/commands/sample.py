@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import math
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core import jobs, runs
 from core.catalog import Config, UserError, parse
 from core.commands import (
+    Terminal,
     commands,
     label_of,
     out_file,
@@ -35,7 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", help="class to draw, by its name; all classes otherwise")
     parser.add_argument("--columns", type=int, default=0, help="images per row of a PNG")
     parser.add_argument(
-        "--out", required=True, help="grid.png, or samples.npz with x (N, C, H, W) in [0, 1] and y"
+        "--out",
+        required=True,
+        help="grid.png; samples.npz with x (N, C, H, W) in [0, 1] and y; samples.zip with a file for each; "
+        "or with -n 1 a file of the kind of data, such as x.wav",
     )
     parser.add_argument(
         "--between", type=int, nargs=2, metavar=("A", "B"), help="draw the way from image A to B"
@@ -73,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"-n must be at least 1 and at most 100000, got {arguments.n}. Draw more in several calls."
         )
     known = dict.fromkeys([".png", *(medium.suffix for medium in media)])
-    out = out_file(arguments.out, *known, ".npz")
+    out = out_file(arguments.out, *known, ".npz", ".zip")
     job = runs.find(arguments.run_id)
     if not runs.generates(job):
         raise UserError(
@@ -82,9 +89,9 @@ def run(arguments: argparse.Namespace) -> None:
     opened = runs.open_model(job, arguments.step)
     medium = opened.medium
     single = out.suffix == medium.suffix != ".png"  # one item in a file of its own
-    if out.suffix not in (".png", ".npz", medium.suffix) or (single and arguments.n != 1):
+    if out.suffix not in (".png", ".npz", ".zip", medium.suffix) or (single and arguments.n != 1):
         raise UserError(
-            f"Samples of {job.name} are written as .png, .npz or, with -n 1, {medium.suffix}, got "
+            f"Samples of {job.name} are written as .png, .npz, .zip or, with -n 1, {medium.suffix}, got "
             f"{arguments.out!r} with -n {arguments.n}. Choose one of them."
         )
     walks = isinstance(opened.model, Decodes)
@@ -167,6 +174,10 @@ def run(arguments: argparse.Namespace) -> None:
         memory = io.BytesIO()
         np.savez_compressed(memory, allow_pickle=False, **arrays)
         content = memory.getvalue()
+    elif out.suffix == ".zip":
+        content = _packed(
+            medium.files(medium.write(x, 256), 256), medium.suffix, y, opened.classes, result
+        )
     elif single:
         content = medium.alone(medium.write(x, 256)[0], 256)
     else:
@@ -181,7 +192,29 @@ def run(arguments: argparse.Namespace) -> None:
     lines = [f"Wrote {images}{of} of {job.id}, step {opened.step}, to {out}"]
     if error is not None:
         lines.append(f"Mean squared error to the true image: {error:.4f}")
+    if arguments.condition is not None:
+        from core import latent
+
+        result["varies"] = latent.varies(opened)
+        if not result["varies"]:
+            lines.append("The model has no noise: a condition gives the same image at every seed.")
     show(arguments, result, lines)
+
+
+def _packed(
+    files: list[bytes], suffix: str, y: Any, classes: Sequence[str], result: Mapping[str, Any]
+) -> bytes:
+    """Packs a file for each sample, called by its number, into a ZIP, with what they are of as ``samples.json``."""
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as packed:
+        rows = []
+        for i, content in enumerate(files):
+            name = f"{i:0{len(str(len(files) - 1))}}{suffix}"
+            packed.writestr(zipfile.ZipInfo(name), content)
+            rows.append({"file": name} | ({} if y is None else {"class": classes[int(y[i])]}))
+        about = json.dumps(dict(result) | {"samples": rows}, indent=1)
+        packed.writestr(zipfile.ZipInfo("samples.json"), about)
+    return memory.getvalue()
 
 
 def _rendered(
@@ -195,7 +228,7 @@ def _rendered(
             f"{job.name} ({opened.family}) is told no picture. Leave --condition out, or choose a run of a family that "
             "turns pictures into pictures."
         )
-    dataset = latent.trained_on(job)
+    dataset = latent.trained_on(job, Terminal())
     held_out = dataset.splits["test"]
     if not condition.isdecimal():
         try:

@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
     opened = runs.open_model(job, arguments.step)
     sampling = opened.sampling.of(parse(arguments.set), "sampling") if opened.sampling else None
     space = latent.open_space(opened, sampling)
-    dataset = latent.trained_on(job)
+    dataset = latent.trained_on(job, Terminal())
     offered = latent.changeable(space, dataset)
     if not offered:
         raise UserError(latent.why_not(space))

@@ -21,8 +21,10 @@ from typing import Any, get_args
 
 from core.catalog import Config, UserError, unknown
 from core.datasets import folder as _folder  # registers
+from core.datasets import recordings as _recordings  # registers
 from core.datasets import sources as _sources  # registers
 from core.datasets import store
+from core.datasets import texts as _texts  # registers
 from core.datasets.columns import Columns, columns, scores
 from core.datasets.dataset import (
     LONGEST_TERM,
@@ -132,6 +134,24 @@ def check(name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return entry.check(entry.config.of(values, where="dataset")).record()
 
 
+def alike(source: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tells whether two records mean the same dataset, prepared alike; an older one knows fewer parameters.
+
+    Args:
+        source, other: Each ``{"name": …, "config": {…}}``; what a config leaves out stands at its default.
+    """
+    if source["name"] != other["name"]:
+        return False
+    if source["config"] == other["config"] or source["name"] not in datasets:
+        return source["config"] == other["config"]
+    config = datasets.get(source["name"]).config
+    try:
+        first, second = (config.of(each["config"], where="dataset") for each in (source, other))
+    except UserError:  # a later version has written one of them
+        return False
+    return first == second
+
+
 def teaches(name: str, values: Mapping[str, Any]) -> bool:
     """Tells whether a dataset has training images, before anything is downloaded or decoded.
 
@@ -165,7 +185,9 @@ def save(name: str, dataset: Dataset) -> Dataset:
         raise ValueError(
             "the fingerprint does not belong to this content; build the dataset with assemble()"
         )
-    if any(chunk.max() >= dataset.levels for chunk in chunks(dataset.x)):
+    if dataset.medium.dtype == "uint8" and any(
+        chunk.max() >= dataset.levels for chunk in chunks(dataset.x)
+    ):
         raise ValueError(f"x must lie in 0 … {dataset.levels - 1}")
     if (pair := dataset.pair) and any(chunk.max() >= pair.levels for chunk in chunks(pair.x)):
         raise ValueError(f"the pair must lie in 0 … {pair.levels - 1}")
@@ -189,7 +211,8 @@ def preview(values: Mapping[str, Any], source: str = "") -> Preview:
     """
     previews: list[Preview] = []
     refused: list[UserError] = []
-    for entry in [datasets.get(source)] if source else importers():
+    able = [entry for entry in importers() if values.keys() <= entry.config.knobs().keys()]
+    for entry in [datasets.get(source)] if source else able or importers():
         assert entry.preview is not None
         try:
             preview = entry.preview(entry.config.of(values, where="dataset"))

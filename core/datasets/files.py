@@ -311,7 +311,7 @@ class Archive(Volume):
         if total > settings().max_unpacked_mb * 2**20:
             raise self._bomb(
                 f"unpacks to {total / 2**20:.0f} MB, and at most "
-                f"{settings().max_unpacked_mb} MB are allowed"
+                f"{settings().max_unpacked_mb} MB are allowed (SIMULACRA_MAX_UNPACKED_MB)"
             )
         if total > SMALL and total > RATIO * size:
             raise self._bomb(

@@ -37,7 +37,11 @@ class ImportConfig(Config):
         path=True,
     )
     size: int = knob(
-        32, "Height and width that every picture is scaled to.", ge=8, le=128, unit="px"
+        32,
+        "Height and width that every picture is scaled to; SIMULACRA_MAX_SIDE says how large these may be here.",
+        ge=8,
+        le=settings().max_side,
+        unit="px",
     )
     channels: Literal["auto", "grey", "colour"] = knob(
         "auto", "Grey or colour; auto takes grey if no picture has a colour.", title="Colours"

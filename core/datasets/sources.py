@@ -58,6 +58,43 @@ def count_knob() -> Any:
     )
 
 
+FEW = 5  # training items that are left of a rare class
+
+
+def rare_knob() -> Any:
+    """Declares whether two classes are rare."""
+    return knob(
+        False,
+        f"Leaves {FEW} training images of two of the classes, to try what helps a dataset with rare ones.",
+        title="Two rare classes",
+        advanced=True,
+    )
+
+
+def with_rare(whole: Dataset) -> Dataset:
+    """Leaves the first :data:`FEW` training items of two classes; validation and test stay as they are."""
+    assert whole.y is not None
+    train = whole.splits["train"]
+    labels = [len(whole.classes) * tenths // 10 for tenths in (3, 8)]
+    stays = np.ones(len(whole), bool)
+    for label in labels:
+        stays[train[whole.y[train] == label][FEW:]] = False
+    rows, place = np.flatnonzero(stays), np.cumsum(stays) - 1
+    named = " and of ".join(whole.classes[label] for label in labels)
+    return assemble(
+        whole.x[rows],
+        whole.y[rows],
+        whole.classes,
+        {split: place[index[stays[index]]] for split, index in whole.splits.items()},
+        levels=whole.levels,
+        attributes=whole.attributes and {n: column[rows] for n, column in whole.attributes.items()},
+        notes=(*whole.notes, f"Two classes are rare: {FEW} training images are left of {named}."),
+        terms=whole.terms,
+        group=whole.group,
+        pair=whole.pair and whole.pair.at(rows),
+    )
+
+
 def allow_count(wanted: int) -> None:
     """Refuses a number of images that is too small to split.
 
@@ -81,6 +118,7 @@ class DigitsConfig(Config):
         title="Second image",
         advanced=True,
     )
+    rare: bool = rare_knob()
 
 
 @datasets.add(
@@ -117,7 +155,8 @@ def digits(config: DigitsConfig, folder: Path, watch: Watch = UNWATCHED) -> Data
         from core.tensors import edges, to_bytes, to_float
 
         pair = SecondImages(to_bytes(edges(to_float(torch.as_tensor(x), 17))), name="edges")
-    return assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms, pair=pair)
+    whole = assemble(x, y, tuple("0123456789"), splits, levels=17, terms=terms, pair=pair)
+    return with_rare(whole) if config.rare else whole
 
 
 class FacesConfig(Config):
@@ -155,6 +194,7 @@ class FacesConfig(Config):
         title="Second image",
         advanced=True,
     )
+    rare: bool = rare_knob()
 
 
 def _faces_ready(config: FacesConfig) -> tuple[FacesConfig, str]:
@@ -194,7 +234,7 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     shares = {"valid": config.valid_share, "test": 0.2}
     keys = together(digests(x), members)
     splits = split_by_content(keys, y, valid_share=shares["valid"], test_share=shares["test"])
-    return assemble(
+    whole = assemble(
         x,
         y,
         drawing.CLASSES,
@@ -205,6 +245,7 @@ def faces(config: FacesConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
         group=config.group,
         pair=pair,
     )
+    return with_rare(whole) if config.rare else whole
 
 
 class ScansConfig(Config):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from core import jobs, kinds, latent, measure, runs
 from core.catalog import UserError, unknown
 from core.ground import files, sheets, xmp
 from core.ground.settings import settings
+from core.kinds import improve
 
 RECORDS = 120  # of a log that are kept, besides those that measured something
 SHEETS = 260_000  # bytes of sample sheets per run
@@ -107,6 +109,12 @@ RECIPES: dict[str, Recipe] = {
         "Five families on digits",
         values={"race.seconds": 40, "race.turns": 16, "race.seed": 0},
     ),
+    "shipped-digits-improved": Recipe(
+        "improve",
+        {"dataset": "digits"},
+        "Digits with two rare classes, improved",
+        values={"dataset.rare": True, "improve.minutes": 3.0},
+    ),
     **MEASURED,
     "shipped-digits-classifier-attacked": Recipe(
         "attack",
@@ -180,6 +188,9 @@ def pack(job: jobs.Job, id: str, recipe: Recipe, gallery: Path = jobs.SHIPPED) -
                 (new / name).write_text(
                     json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n", "utf-8"
                 )
+        if job.kind == "improve":
+            _write(new / improve.RESULT, files.read_json(job.path / improve.RESULT))
+            shutil.copytree(job.path / improve.JOINED, new / improve.JOINED)
         for folder in [job.path / "samples", *(job.path / "samples").glob("*/")]:
             _sheets(folder, new / folder.relative_to(job.path))
     if job.kind == "train":
@@ -308,7 +319,8 @@ def _stamp() -> None:
     listed: dict[str, list[Path]] = {}
     for id, recipe in RECIPES.items():
         if (file := jobs.SHIPPED / id / "job.json").exists():
-            listed.setdefault(recipe.kind if recipe.target else "", []).append(file)
+            apart = recipe.target or not jobs.kinds.get(recipe.kind).trained
+            listed.setdefault(recipe.kind if apart else "", []).append(file)
     for paths in listed.values():
         requests = {file: files.read_json(file) for file in paths}
         newest = max(request["created"] for request in requests.values())

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Size of all pictures of one import, before they are scaled.",
     )
+    max_side: int = Field(
+        default=128,
+        ge=8,
+        le=512,
+        description="Height and width that pictures of a dataset may be scaled to, in px.",
+    )
     max_parameters: int = Field(
         default=1_000,
         ge=1,

@@ -86,6 +86,20 @@ class Watch:
         """Gives the watch of something on the way (data, a judge): its words are told, what it counts is not."""
         return _Part(self)
 
+    def quiet(self) -> Watch:
+        """Gives the watch of something too small to be told of, which ends as this one does."""
+        return _Quiet(self)
+
+
+class _Quiet(Watch):
+    """Tells nothing of what another one watches."""
+
+    def __init__(self, whole: Watch) -> None:
+        self.whole = whole
+
+    def stopped(self) -> str:
+        return self.whole.stopped()
+
 
 class _Part(Watch):
     """A part of what another one watches; without a span, its progress is not counted."""

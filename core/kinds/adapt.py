@@ -20,8 +20,8 @@ def _allow(config: dict[str, Any]) -> None:
 
     wanted = AdaptConfig.of(config["adapt"], "adapt")
     if wanted.source != "synthetic":
-        item = datasets.describe(config["dataset"]["name"]).medium.item
-        augment.load(wanted.pipeline).allow(item)
+        medium = datasets.describe(config["dataset"]["name"]).medium
+        augment.load(wanted.pipeline).allow(medium.item, medium.name)
 
 
 @kinds.add(

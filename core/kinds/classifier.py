@@ -52,19 +52,13 @@ def _parts(choice: Mapping[str, str]) -> dict[str, type[Config]]:
     }
 
 
-def _prepared(dataset: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Completes what a job says of its dataset: an older one knows fewer parameters."""
+def _allow(config: dict[str, Any]) -> None:
     from core import datasets
 
-    config = datasets.config_of(dataset["name"])
-    return dataset["name"], config.of(dataset["config"], "dataset").record()
-
-
-def _allow(config: dict[str, Any]) -> None:
     train.allow(config, "classifier")
     if made_by := config["extra"]["made_by"]:
         run = runs.find(made_by, generator=True)
-        if _prepared(run.config["dataset"]) != _prepared(config["dataset"]):
+        if not datasets.alike(run.config["dataset"], config["dataset"]):
             raise UserError(
                 f"{run.name} was trained on {runs.dataset_of(run)} as it was prepared then, and its images only join "
                 "those. Choose a run that was trained on this dataset with the same settings."

@@ -19,10 +19,10 @@ def _allow(config: dict[str, Any]) -> None:
     from core.building.experiment import ExperimentConfig
 
     wanted = ExperimentConfig.of(config["experiment"], "experiment")
-    item = datasets.describe(config["dataset"]["name"]).medium.item
+    medium = datasets.describe(config["dataset"]["name"]).medium
     for arm in wanted.arms:
         if arm.pipeline:
-            augment.load(arm.pipeline(wanted)).allow(item)
+            augment.load(arm.pipeline(wanted)).allow(medium.item, medium.name)
 
 
 @kinds.add(

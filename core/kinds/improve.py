@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import datasets, jobs
 from core.catalog import UserError
-from core.ground import files
+from core.ground import files, sheets, xmp
 from core.ground.watch import Watch
 from core.ground.writing import percent
 from core.kinds import Task, kinds, on_dataset, submit
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from core.building.improve import ImproveConfig
     from core.datasets import Dataset
 
-RESULT = "improve.json"
+RESULT, JOINED = "improve.json", "joined"
+SHOWN = 24  # of the items that joined from each origin, kept as a sheet
 PATIENCE = 20  # seconds that a training may wait for its turn
 GRACE = 15  # seconds that a stopped training may take to save what it has
 
@@ -62,9 +64,25 @@ def improve(task: Task) -> Iterator[dict[str, Any]]:
             yield {"seconds": record["seconds"], "steps": len(record["steps"])}
     finally:  # what is known stays, also of one that was stopped
         record = work.record(ended=True)
+        if work.version is not None:
+            _sheets(work.version, record["added"], task.path / JOINED)
         files.write_json(task.path / RESULT, record | {"done": True})
     task.say("", 1.0)
     yield {"verdict": record["verdict"], "version": record["version"]}
+
+
+def _sheets(version: Dataset, added: Mapping[str, Any], folder: Path) -> None:
+    """Keeps some of the items that joined as a sheet for each origin, so that they are seen without the version."""
+    from core.building.version import provenance
+
+    columns, train = provenance(version), version.splits["train"]
+    folder.mkdir(exist_ok=True)
+    for origin in added:
+        rows = datasets.evenly(train[columns["origin"][train] == origin], SHOWN)
+        runs = sorted({*columns["run"][rows].astype(str).tolist()} - {""})
+        mark = xmp.made_by(", ".join(runs)) if runs else None
+        sheet = sheets.png(version.pictures(rows), len(rows), mark=mark)
+        (folder / f"{origin}.png").write_bytes(sheet)
 
 
 def _train(

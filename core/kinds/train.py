@@ -258,7 +258,7 @@ def allow(config: dict[str, Any], family: str) -> None:
         from core import augment
 
         before = config["augment"]["critic"]  # which sees what models see
-        augment.load(pipeline).allow(medium.model if before else medium.item)
+        augment.load(pipeline).allow(medium.model if before else medium.item, medium.name)
     if config["augment"]["critic"]:
         _allow_critic(config, family)
     if train["parent"]:
@@ -360,6 +360,9 @@ def draw(
     from core.ground import sheets, xmp
 
     columns = sheets.columns(len(dataset.classes))
+    if dataset.medium.sheet < most:  # each takes more room
+        most = dataset.medium.sheet
+        columns = round(most**0.5)
     count = columns * max(1, most // columns)
     y = None
     if model.classes:
@@ -474,6 +477,7 @@ def follow(
     """
     import torch
 
+    from core.models import families
     from core.tensors import agreed, alone, caveat, device
     from core.training import TrainConfig, Trainer, batch_of, lengthened
 
@@ -538,6 +542,7 @@ def follow(
     long = config.images >= WATCHED or config.patience > 0
     watched = task.lead and sheet is not None and config.watch and long
     watch = None
+    exact = (name := runs.family_of(task.job)) in families and families.get(name).exact
     if watched:
         sampling = runs.sampling(runs.family_of(task.job))()
         watch = learning.looks(dataset, sampling, bool(config.parent), task)
@@ -552,8 +557,8 @@ def follow(
         # to stop early needs a measure at most moments to publish
         now = progress.publish and config.patience > 0
         look = watch(published, config.seed, progress.step / progress.steps, now) if watch else {}
-        # a generative model's own loss does not tell how good its samples are
-        score = learning.score(look) if sheet else next(iter(values.values()), None)
+        # of most generative models, the own loss does not tell how good the samples are
+        score = learning.score(look) if sheet and not exact else next(iter(values.values()), None)
         where = {"step": progress.step, "images": progress.images, "score": score}
         where |= {"whole": trainer.whole}
         runs.save_checkpoint(task.path, published, trainer.state(), where)

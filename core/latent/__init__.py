@@ -7,8 +7,10 @@ from core.latent.directions import (
     AMOUNTS,
     MOST,
     Direction,
+    costly,
     factors,
     filmstrip,
+    foretold,
     local,
     move,
     principal,
@@ -45,6 +47,7 @@ from core.latent.rendering import (
     render,
     renders,
     sketches,
+    varies,
 )
 from core.latent.saved_view import SavedView, read_view, write_view
 from core.latent.space import Space, open_space, supports, trained_on

@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.latent.space import Space, components, remember
+from core.ground.watch import UNWATCHED, Watch
+from core.latent.space import Space, components, remember, remembers
 from core.models import Layered
 
 MOST = 6  # directions shown at a time; more make it harder to choose well
 AMOUNTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # steps of a film strip
+COSTLY = 60.0  # seconds above which nobody waits for directions without having been asked
+DERIVED = 3  # images that can be decoded while one is, with the derivative of its pixels
+ROUNDS = 4  # of the subspace iteration
 SMALL = 128  # latents up to here have their Jacobian computed whole
 
 
@@ -96,10 +100,53 @@ def filmstrip(
     return space.medium.shown(x), classes
 
 
+# --- What they cost ---------------------------------------------------------------------------------------------------
+
+
+def foretold(space: Space, kind: str = "principal") -> float:
+    """Foretells the seconds that finding directions of a kind takes here, from the pace at which images are decoded.
+
+    0 where they are known already, or need no image.
+    """
+    if kind == "principal":
+        if remembers(space, "principal") or not space.even:
+            return 0.0
+        many, few = _looks(space)
+        images = many + (DERIVED * MOST * few if space.differentiable else 0)
+        if isinstance(space.model, Layered) and layers(space.model):
+            images = len(space.studied())
+    elif kind == "local":
+        count = min(MOST, space.latent)
+        if not space.differentiable:
+            images = 2 * space.latent
+        elif space.latent <= SMALL and not space.slow:
+            images = 2 * DERIVED * space.latent
+        else:  # in each round a product with the Jacobian, which takes two derivatives, and one with its transpose
+            images = (count + 2) * DERIVED * (3 * ROUNDS + 2)
+    else:
+        return 0.0
+    return images * space.pace
+
+
+def costly(space: Space, kind: str = "principal") -> bool:
+    """Tells whether finding directions of a kind takes so long that a person is asked before."""
+    return foretold(space, kind) > COSTLY
+
+
+def _looks(space: Space) -> tuple[int, int]:
+    """Says how many images main directions are found from, and at how many of them derivatives are taken."""
+    return (64, 8) if space.slow else (400, 48)
+
+
+def _slices(space: Space, points: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Cuts points into parts of at most so many, which take about a second each where all of them take long."""
+    return points.split(max(1, min(most, int(1 / space.pace))) if costly(space) else most)
+
+
 # --- Principal directions -------------------------------------------------------------------------------------------
 
 
-def principal(space: Space, count: int = MOST) -> list[Direction]:
+def principal(space: Space, count: int = MOST, watch: Watch = UNWATCHED) -> list[Direction]:
     """Finds the directions of largest variance: of the latents if they vary unevenly, else of what they decode to.
 
     Latents of an autoencoder have principal components of their own. Noise has none; then the components are those of
@@ -117,9 +164,9 @@ def principal(space: Space, count: int = MOST) -> list[Direction]:
             shares, axes = components(z - z.mean(0), MOST)
             axes = axes.T
         elif isinstance(space.model, Layered) and layers(space.model):
-            axes, shares = _of_activations(space)
+            axes, shares = _of_activations(space, watch)
         else:
-            axes, shares = _of_images(space)
+            axes, shares = _of_images(space, watch)
         return [
             direction_of(
                 space, f"Main direction {k + 1}", "principal", axis, float(shares[k]), len(z)
@@ -140,7 +187,7 @@ def direction_of(
 
 
 @torch.no_grad()
-def _of_activations(space: Space) -> tuple[Tensor, Tensor]:
+def _of_activations(space: Space, watch: Watch) -> tuple[Tensor, Tensor]:
     """Regresses latents on the principal components of the activations of the first layer that has any."""
     points = space.studied()
     with private(space) as model:
@@ -148,8 +195,11 @@ def _of_activations(space: Space) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
         hook = first.register_forward_hook(lambda *call: seen.append(call[2].detach().flatten(1)))
         try:
-            for part in points.split(500):
+            done = 0
+            for part in _slices(space, points, 500):
                 replace(space, model=model).decode(part)
+                done += len(part)
+                watch.count("Decoding", done, len(points), "images")
         finally:
             hook.remove()
     values = torch.cat(seen)
@@ -161,12 +211,19 @@ def _of_activations(space: Space) -> tuple[Tensor, Tensor]:
     return _orthogonal(directions), shares
 
 
-def _of_images(space: Space) -> tuple[Tensor, Tensor]:
+def _of_images(space: Space, watch: Watch) -> tuple[Tensor, Tensor]:
     """Averages the gradients of the principal components of the images."""
     points = space.studied()
-    many, few = (64, 8) if space.slow else (400, 48)
+    many, few = _looks(space)
+    derived = MOST * few if space.differentiable else 0
+    seen = []
     with torch.no_grad():
-        x = space.decode(points[:many], quick=True).flatten(1)
+        for part in _slices(space, points[:many], many):
+            seen.append(space.decode(part, quick=True).flatten(1))
+            done = sum(map(len, seen))
+            watch.say("Decoding images", done / (len(points[:many]) + DERIVED * derived))
+            watch.check()
+    x = torch.cat(seen)
     x = x - x.mean(0)
     shares, axes = components(x, MOST)
     count = axes.shape[1]
@@ -180,7 +237,12 @@ def _of_images(space: Space) -> tuple[Tensor, Tensor]:
     slopes = []
     # a derivative keeps what each step of each image has computed: gigabytes of a large network
     at_once = max(1, min(few, 2**13 // space.latent)) if space.slow else len(repeated)
+    if costly(space):
+        at_once = max(1, min(at_once, int(1 / (DERIVED * space.pace))))
     for part, weight in zip(repeated.split(at_once), weights.split(at_once), strict=True):
+        done = len(x) + DERIVED * len(slopes)
+        watch.say("Looking what changes them", done / (len(x) + DERIVED * len(repeated)))
+        watch.check()
         part = part.clone().requires_grad_()
         images = space.decode(part, quick=True).flatten(1)
         slopes += torch.autograd.grad((images * weight).sum(), part)
@@ -322,7 +384,7 @@ def differences(decode: Callable[[Tensor], Tensor], z: Tensor, step: float = 1e-
 
 
 def _subspace(
-    decode: Callable[[Tensor], Tensor], z: Tensor, count: int, rounds: int = 4
+    decode: Callable[[Tensor], Tensor], z: Tensor, count: int, rounds: int = ROUNDS
 ) -> tuple[Tensor, Tensor]:
     """Iterates towards the first right singular vectors of the Jacobian; gives singular values and rows."""
     generator = torch.Generator().manual_seed(0)

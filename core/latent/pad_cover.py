@@ -10,6 +10,7 @@ from core.ground import files, sheets, xmp
 from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import duration
+from core.latent.directions import principal
 from core.latent.planes import contrast, first_plane, labels_plane, neighbourhood, principal_plane
 from core.latent.space import Space, open_space
 
@@ -36,7 +37,8 @@ def shelve(run: jobs.Job, watch: Watch = UNWATCHED) -> Path:
     opened = runs.open_model(run)
     space = open_space(opened)
     (origin,) = space.draw([0], [0] if space.model.classes else None, SEED)
-    kind = first_plane(space)
+    kind = "labels" if first_plane(space) == "labels" else "principal"
+    principal(space, watch=watch)  # of a large model that takes long
     which = contrast(space) if kind == "labels" else (0, 1)
     if kind == "labels":
         plane = labels_plane(space, origin, *which, classes=opened.classes)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.catalog import UserError
-from core.latent.directions import Direction, direction_of, principal
+from core.latent.directions import Direction, costly, direction_of, principal
 from core.latent.space import Space, remember
 from core.models import Prompts
 
@@ -70,11 +70,13 @@ class Plane:
 def first_plane(space: Space) -> str:
     """Names the kind of plane to begin with, of :data:`PLANES`: two classes where the model listens to any.
 
-    On its main directions such a model would show one class all over. A model that draws what texts say is large, and
-    its main directions take long to find.
+    On its main directions such a model would show one class all over. Of a model that draws what texts say, and of any
+    other one that takes long to decode, main directions take minutes to find; a plane of images needs none.
     """
     if isinstance(space.model, Prompts):
         return "prompts" if space.prompted else "anchors"
+    if costly(space):
+        return "anchors"
     return "labels" if space.classes > 1 else "principal"
 
 

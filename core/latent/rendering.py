@@ -18,6 +18,7 @@ from core.models import Renders
 from core.runs import Opened
 
 FAR = 40  # of 255, that two colours of pencils differ at least in one channel
+SAME = 1 / 255  # up to which two images count as one
 LOOKED = 200  # second images whose colours are looked at
 
 
@@ -213,6 +214,13 @@ def means(opened: Opened, dataset: Dataset | None) -> str:
     model = _able(opened)
     pair: SecondImages | None = dataset.pair if dataset is not None else None
     return pair.name if model.told and pair is not None else model.means
+
+
+def varies(opened: Opened) -> bool:
+    """Tells whether another seed makes another image of the same condition, by trying a few seeds."""
+    told = torch.as_tensor(_able(opened).conditions([0], 0)).cpu()
+    first, *others = (render(opened, told, seed=seed) for seed in range(4))
+    return any(float((other - first).abs().max()) > SAME for other in others)
 
 
 def _able(opened: Opened) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from core import datasets, jobs, runs
 from core.catalog import Config, UserError
 from core.datasets import Dataset
 from core.ground.cache import Cache
+from core.ground.timing import least
+from core.ground.watch import UNWATCHED, Watch
 from core.media import Medium, media
 from core.models import Decodes, Encodes, Prompts, Spells, Spreads, Traces, differentiates
 from core.nets import labels_for
@@ -33,6 +34,7 @@ from core.tensors import Batch
 
 BATCH = 512  # images decoded at once
 IN_CACHE = 64  # above 16 px on a CPU: more leave its caches, and a flow takes twice the time
+TIMED = 4  # images decoded at once to learn how long one takes
 PATIENCE = 4.0  # seconds that a neighbourhood of a large model may take
 FEW = 5  # steps of a preview of a model whose sampling is a path
 ROUND = 16  # dimensions from which noise lies near a sphere, so that ways and planes keep to it
@@ -98,15 +100,15 @@ class Space:
 
     @property
     def pace(self) -> float:
-        """Seconds that the preview of an image takes here, measured once."""
+        """Seconds that the preview of an image takes here, of a few at once where it is quick; measured once."""
 
         @torch.no_grad()
         def measure() -> float:
-            point = self.draw([0])
-            self.decode(point, quick=True)  # the first pass of a network takes longer
-            began = time.perf_counter()
-            self.decode(point, quick=True)
-            return time.perf_counter() - began
+            points = self.draw(range(TIMED))
+            alone = least(lambda: self.decode(points[:1], quick=True), patience=0.5)
+            if alone > 0.5:
+                return alone
+            return min(alone, least(lambda: self.decode(points, quick=True), patience=0.5) / TIMED)
 
         return remember(self, "pace", measure)
 
@@ -256,15 +258,21 @@ class Space:
         Raises:
             UserError: If a point is not one of this space.
         """
-        large = self.device.type == "cpu" and self.model.spec.shape[-1] > 16
-        parts = self.checked(points).split(IN_CACHE if large else BATCH)
-        return np.concatenate([self.medium.kept(self.decode(part, quick)) for part in parts])
+        return self._each(points, lambda part: self.medium.kept(self.decode(part, quick)))
 
+    @torch.no_grad()
     def images(
         self, points: Tensor | np.ndarray | Sequence[Any], quick: bool = False
     ) -> np.ndarray:
         """Decodes points and draws what they are, uint8 (N, 1 or 3, H, W); raises as :meth:`items`."""
-        return self.medium.pictures(self.items(points, quick))
+        return self._each(points, lambda part: self.medium.shown(self.decode(part, quick)))
+
+    def _each(
+        self, points: Tensor | np.ndarray | Sequence[Any], make: Callable[[Tensor], np.ndarray]
+    ) -> np.ndarray:
+        large = self.device.type == "cpu" and self.model.spec.shape[-1] > 16
+        parts = self.checked(points).split(IN_CACHE if large else BATCH)
+        return np.concatenate([make(part) for part in parts])
 
     def image(self, point: Tensor | np.ndarray | Sequence[Any]) -> np.ndarray:
         """Draws what one point is, uint8 (1 or 3, H, W); raises as :meth:`items`."""
@@ -359,7 +367,7 @@ def open_space(opened: runs.Opened, sampling: Config | None = None) -> Space:
     model = opened.model
     if not supports(model):
         raise UserError(
-            f"A {opened.family} has no latent space to walk in. Choose a run of a generative model."
+            f"A {opened.family} has no latent space to walk in. Choose a run that makes images of latents."
         )
     sampling = sampling or opened.usual
     spells = isinstance(model, Spells)
@@ -390,14 +398,14 @@ def components(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return shares[:count], (basis @ turn.T)[:, :count]
 
 
-def trained_on(run: jobs.Job) -> Dataset:
-    """Loads the dataset that a run was trained on.
+def trained_on(run: jobs.Job, watch: Watch = UNWATCHED) -> Dataset:
+    """Loads the dataset that a run was trained on; a source is made first where it was not yet, which may take long.
 
     Raises:
         UserError: If it is not here any more.
     """
     chosen = runs.record(run)["dataset"]
-    return datasets.load(chosen["name"], chosen["config"])
+    return datasets.load(chosen["name"], chosen["config"], watch)
 
 
 # --- What is computed once per checkpoint ---------------------------------------------------------------------------
@@ -411,6 +419,15 @@ _networks = weakref.WeakKeyDictionary[
 
 def remember(space: Space, name: Any, make: Callable[[], Any]) -> Any:
     """Makes something of a space once for all visitors; beyond 40 things, the least recently used is forgotten."""
+    return _computed.get(_key(space, name), make)
+
+
+def remembers(space: Space, name: Any) -> bool:
+    """Tells whether something of a space is there, so that :func:`remember` gives it at once."""
+    return _computed.peek(_key(space, name)) is not None
+
+
+def _key(space: Space, name: Any) -> tuple[Any, ...]:
     # the network is part of the key: a folder that was replaced holds other weights under the same run and step
     network = _networks.setdefault(space.model, next(_numbers))
-    return _computed.get((*space.key, network, space.sampling, name), make)
+    return (*space.key, network, space.sampling, name)

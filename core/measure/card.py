@@ -142,10 +142,13 @@ def state(run: jobs.Job, **said: str) -> None:
 def _facts(
     run: jobs.Job, record: dict[str, Any], evaluation: Evaluation | None, who: str
 ) -> Iterator[Fact]:
+    from core import brought
+
     kind = runs.family_of(run)
+    entries = families if kind in families else brought.origins
     step = evaluation.step if evaluation else runs.preferred(run)
     images = min(step * record["train"]["batch"], record["train"]["images"])
-    yield Fact("Kind of model", families.get(kind).title if kind in families else kind)
+    yield Fact("Kind of model", entries.get(kind).title if kind in entries else kind)
     yield Fact(
         "Learned from" if images else "Brought for images as of", _data(record, images, step)
     )

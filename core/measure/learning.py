@@ -81,6 +81,7 @@ def looks(
         for part, count in (("train", 10_000), ("valid", n))
     }
     medium, real = dataset.medium, {}
+    near = medium.near if medium.item == "tokens" else lambda x: x  # symbols have no distance
     cost, since = 0.0, time.monotonic()
 
     def prepare() -> None:
@@ -89,6 +90,7 @@ def looks(
         for part, index in spaced.items():
             real[part] = dataset.items(index)
         real["features"] = extractor.features(medium.to_model(real["valid"]))
+        real.update({part: near(real[part]) for part in spaced})
         few = dataset.images(evenly(spaced["train"], n))
         real["floor"] = distances.sliced_wasserstein(extractor.features(few), real["features"])
         ours, others = real["valid"].numpy()[::2], real["valid"].numpy()[1::2]
@@ -113,7 +115,7 @@ def looks(
         seen = real["by"].features(medium.to_model(x[:n]))
         distance = distances.sliced_wasserstein(seen, real["features"])
         copies = distances.nearer_to_training(
-            x.numpy(), real["train"].numpy(), real["valid"].numpy()
+            near(x).numpy(), real["train"].numpy(), real["valid"].numpy()
         )
         since = time.monotonic()
         cost = since - began

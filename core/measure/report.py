@@ -67,9 +67,11 @@ def _subtitle(evaluation: Evaluation) -> str:
     kind = f"{size}×{size} px, {'colour' if channels == 3 else 'grey'}"
     if "shape" in conditions:
         kind = evaluation.medium.title.lower()
+    learned = f"trained on {evaluation.dataset} ({kind}), {evaluation.images:,} images seen, step {evaluation.step}"
+    if not evaluation.images:  # nobody here knows what it has seen
+        learned = f"brought for {evaluation.dataset} ({kind})"
     return (
-        f"{evaluation.family} trained on {evaluation.dataset} ({kind}), {evaluation.images:,} images seen, "
-        f"step {evaluation.step}; measured on {day(evaluation.created)} with "
+        f"{evaluation.family} {learned}; measured on {day(evaluation.created)} with "
         f"{conditions.get('n_samples', '?')} samples."
     )
 

@@ -339,6 +339,10 @@ class Evaluator:
     def _allow(self, metric: Metric) -> None:
         needs = metric.needs
         metric.allow(self.dataset.medium.model, registered)
+        if metric.takes == (
+            "picture",
+        ):  # what is mirrored or turned must be one, and not only be seen as one
+            metric.allow(self.dataset.medium.item, registered)
         if len(self.samples.x) < metric.fewest:
             raise UserError(
                 f"It needs at least {metric.fewest} samples, got {len(self.samples.x)}. Draw more samples."
@@ -473,6 +477,10 @@ class Evaluator:
     def _log_probs(self) -> dict[str, Tensor]:
         return {part: self._log_prob(part) for part in ("train", "held_out")}
 
+    def log_probs(self, part: str) -> np.ndarray:
+        """Gives the log-probability of the first :attr:`scored` images of ``train`` or ``held_out`` in nats, (n,)."""
+        return self._log_probs[part].cpu().numpy()
+
     def bits(self, part: str) -> Tensor:
         """Gives bits per dimension of images of ``train`` or ``held_out``, (n,)."""
         dim = math.prod(self.opened.model.spec.shape)
@@ -510,7 +518,7 @@ class Evaluator:
     def scores(self, part: str) -> np.ndarray:
         """Gives how well the model knows images of ``train`` or ``held_out``, (n,); higher is better."""
         if isinstance(self.opened.model, Scores):
-            return self._log_probs[part].cpu().numpy()
+            return self.log_probs(part)
         x, y = self._few(part)
         scores = []
         for i in self.watch.each(range(len(x))):

@@ -17,14 +17,18 @@ import numpy as np
 from core.catalog import Config, Entry, Registry, UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
-Form = Literal["picture", "vector", "sequence"]  # (C, H, W), (D,), (C, T)
-FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")
+Form = Literal["picture", "vector", "sequence", "tokens"]  # (C, H, W), (D,), (C, T), (1, T)
+FORMS: tuple[Form, ...] = ("picture", "vector", "sequence")  # whose numbers may be a little larger
+EVERY: tuple[Form, ...] = (*FORMS, "tokens")
 
 
 def form_of(shape: Sequence[int]) -> Form:
-    """Tells the form of one item, or of what a model sees of it, by its shape."""
+    """Tells the form of one item, or of what a model sees of it, by its shape.
+
+    Tokens have the shape of a sequence: that they have no order, only their medium says.
+    """
     return {1: "vector", 2: "sequence"}.get(len(shape), "picture")  # type: ignore[return-value]
 
 
@@ -59,6 +63,8 @@ class Medium(Entry):
             which says how a browser shows or plays it.
         body: Makes the network of a judge: from what a model sees of a shape (…), with a width, to so many features.
         usual: The usual strength of an attack on items of a shape (…): the largest change of a number, of a range of 1.
+        strength: Says in the medium's own words what a change of items (N, …) of a strength in a norm, by its name, is
+            at most; None where the strength says enough.
         norms: Names of the norms that measure a change.
         source: The dataset source that imports files, and makes an item of a visitor's own.
         parts: What pages and commands offer for this medium and not for every one:
@@ -68,7 +74,14 @@ class Medium(Entry):
         write: Turns items in [0, 1] into stored ones of so many levels.
         to_model: Makes what a model sees of items, (N, …) in [0, 1] both; differentiable.
         from_model: Makes items of what a model has made.
+        look: Draws what a model has made, as :meth:`Medium.pictures` does, where that needs no items; of what a medium
+            has to search its items for, it is quick.
+        costly: Whether a training should compute what a model sees once, and not again at each step.
+        practise: Changes what a model sees, (N, …) in [0, 1], by a generator, as it may vary and mean the same: what a
+            judge does not learn to look at. None where it is shown what there is.
+        join: Makes one file of stored items (N, …), one after the other; None where nothing is joined.
         near: Gives the vectors of items by whose distances copies and duplicates are told, (N, P).
+        sheet: How many samples a sheet of a training shows.
     """
 
     item: Form
@@ -81,6 +94,7 @@ class Medium(Entry):
     mime: str
     body: Callable[[tuple[int, ...], int, int], nn.Module]
     usual: Callable[[tuple[int, ...]], float]
+    strength: Callable[[Tensor, float, str], str] | None = None
     norms: tuple[str, ...] = ("linf", "l2", "l1")
     source: str = ""
     parts: frozenset[str] = frozenset()
@@ -89,7 +103,12 @@ class Medium(Entry):
     write: Callable[[Tensor, int], np.ndarray] = _levels
     to_model: Callable[[Tensor], Tensor] = lambda x: x
     from_model: Callable[[Tensor], Tensor] = lambda x: x
+    look: Callable[[Tensor], np.ndarray] | None = None
+    costly: bool = False
+    practise: Callable[[Tensor, Generator], Tensor] | None = None
+    join: Callable[[np.ndarray], bytes] | None = None
     near: Callable[[Tensor], Tensor] = _coarse
+    sheet: int = 64
 
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets
@@ -129,7 +148,7 @@ class Medium(Entry):
 
     def shown(self, x: Tensor) -> np.ndarray:
         """Draws what a model has made, (N, …) in [0, 1], as :meth:`pictures` does."""
-        return self.drawn(self.from_model(x))
+        return self.look(x) if self.look else self.drawn(self.from_model(x))
 
     def items(self, x: Tensor, levels: int = 256) -> Tensor:
         """Turns what a model has made, (N, …), into the items in [0, 1] that are read once it was stored."""
@@ -168,6 +187,16 @@ def named(name: str) -> Medium:
     return media.get(name)
 
 
+def plural(form: Form) -> str:
+    """Writes a form for several: ``pictures``."""
+    return form if form == "tokens" else f"{form}s"
+
+
+def one(form: Form) -> str:
+    """Writes a form for one: ``a picture``."""
+    return "a text of tokens" if form == "tokens" else f"a {form}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Taker(Entry):
     """An entry that is made for some forms of data: of items or of what a model sees, as its registry says.
@@ -187,6 +216,6 @@ class Taker(Entry):
         if form not in self.takes:
             others = ", ".join(entry.name for entry in registry if form in entry.takes)
             raise UserError(
-                f"{self.title} takes {' or '.join(self.takes)}s, and this is a {form}. "
+                f"{self.title} takes {' or '.join(map(plural, self.takes))}, and this is {one(form)}. "
                 f"Choose from: {others or 'none yet'}."
             )

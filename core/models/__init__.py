@@ -14,6 +14,7 @@ vqvae      autoencoder (0 to 0.4), prior (0.4 to 1)        the group whose span 
 flow       model                                           one loss; data-dependent scales start as buffers
 diffusion  model                                           one loss; steps and guidance are sampling parameters
 pix2pix    critic, generator                               as a gan; real images come with their conditions behind them
+transformer  model                                         one loss; its matrices follow Muon, all else Adam
 =========  ==============================================  =====================================================
 
 This module names torch only for the type checker, so that listing the families costs nothing.
@@ -77,12 +78,14 @@ class Family(Taker):
         curves: What its training logs, in the order of the charts; a value that has none is drawn under its own name.
         critic: Images pass a critic while it learns, so augmentations before it must let gradients through.
         renders: Its samples are made of given pictures (:class:`Renders`), and so no match for those of others.
+        exact: Its loss on held-out items is their exact likelihood, and chooses the best checkpoint.
     """
 
     sampling: type[Config]
     curves: tuple[Curve, ...] = ()
     critic: bool = False
     renders: bool = False
+    exact: bool = False
 
 
 families = Registry("family", Family, "core.models")
@@ -160,8 +163,8 @@ class Spec:
 class Trainable(Protocol):
     """What the training loop needs of a network (all are `torch.nn.Module`).
 
-    What it uses where a network has it: :class:`Batches`, :class:`Eases`, :class:`Compiles`, :class:`Adapts`,
-    :class:`Fits`, :class:`Validates`.
+    What it uses where a network has it: :class:`Batches`, :class:`Eases`, :class:`Compiles`, :class:`Shortens`,
+    :class:`Adapts`, :class:`Fits`, :class:`Validates`.
     """
 
     def groups(self) -> list[Group]:
@@ -296,6 +299,38 @@ class Predicts(Spells, Protocol):
         Args:
             codes: Of images, row by row.
             y: Labels (N,), or None for any class.
+        """
+        ...
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A model that writes tokens one after the other: a text byte by byte, of which 0 is the end."""
+
+    def foretell(self, tokens: Tensor, y: Tensor | None) -> Tensor:
+        """Gives log-probabilities of the token at each place, given those before it.
+
+        Args:
+            tokens: int64 (N, T).
+            y: Labels (N,), or None for any class.
+
+        Returns:
+            Shape (N, T + 1, V): the last ones are of the token that follows all of them.
+        """
+        ...
+
+    def write(
+        self, prompt: Tensor, ids: Ids, y: Tensor | None, seed: int, sampling: Config, length: int
+    ) -> Iterator[Tensor]:
+        """Yields the tokens that follow a prompt, int64 (N,), place by place; 0 where a text has ended.
+
+        Args:
+            prompt: int64 (P,), or empty.
+            ids: One number per text, which depends on its id and the seed, never on the batch.
+            y: Labels (N,), or None for any class.
+            seed: Of the draws.
+            sampling: The family's sampling config.
+            length: How many tokens at most.
         """
         ...
 
@@ -516,6 +551,15 @@ class Eases(Protocol):
     """
 
     ease: float
+
+
+@runtime_checkable
+class Shortens(Protocol):
+    """A network that knows whether bfloat16 makes its steps faster on this processor."""
+
+    def shorter(self) -> bool:
+        """Tries it."""
+        ...
 
 
 @runtime_checkable

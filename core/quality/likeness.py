@@ -47,9 +47,9 @@ def likeness(dataset: Dataset, watch: Watch = UNWATCHED) -> Likeness:
 def _looked(dataset: Dataset, watch: Watch) -> Likeness:
     rows, brightness = [], []
     for start in range(0, len(dataset), BATCH):
-        x = dataset.images(slice(start, start + BATCH))
-        brightness.append(x.flatten(1).mean(1))
-        if x.dim() == 4:  # of a picture the layout is enough
+        x = dataset.items(slice(start, start + BATCH))
+        brightness.append(dataset.medium.to_model(x).flatten(1).mean(1))
+        if dataset.medium.item == "picture":  # of a picture the layout is enough
             side = min(x.shape[-1], 14 if x.shape[1] == 1 else 10)
             x = F.adaptive_avg_pool2d(x, side)
         rows.append(dataset.medium.near(x))

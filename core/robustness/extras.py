@@ -142,14 +142,14 @@ def transfer(
         eps, norm: Budget.
 
     Returns:
-        ``names``, ``fooled`` (from row to column; share of the counted images), ``n`` (counted), ``eps``, ``norm``.
+        ``names``, ``attacks`` (that made the images against each), ``fooled`` (from row to column; share of the
+        counted images), ``n`` (counted), ``eps``, ``norm``.
     """
+    made_by = ["square" if target.answers_only else "quick" for target in targets]
     right = [(target.predict(x) == y.to(target.device)).cpu() for target in targets]
     adversarial = [
-        attacks.run(
-            "square" if target.answers_only else "quick", target, x, y, eps, norm=norm
-        ).adversarial
-        for target in targets
+        attacks.run(attack, target, x, y, eps, norm=norm).adversarial
+        for attack, target in zip(made_by, targets, strict=True)
     ]
     fooled = np.zeros((len(targets), len(targets)))
     counted = np.zeros(fooled.shape, int)
@@ -161,6 +161,7 @@ def transfer(
             fooled[i, j] = float((wrong & both).sum() / both.sum().clamp_min(1))
     return {
         "names": [target.name for target in targets],
+        "attacks": made_by,
         "fooled": fooled.tolist(),
         "n": counted.tolist(),
         "eps": eps,

@@ -151,9 +151,12 @@ class Tally:
         """Sums up which images withstand a strength, (N,)."""
         y = self.y.cpu().numpy()
         classes = [(name, robust[y == k]) for k, name in enumerate(self.target.classes)]
+        text, strength = self.norm.text(eps), self.target.medium.strength
+        if strength and (words := strength(self.x, eps, self.norm.name)):
+            text += f" ({words})"
         return Standing(
             eps,
-            self.norm.text(eps),
+            text,
             *share(robust),
             dict(attacks),
             tuple(ClassStanding(name, *share(own)) for name, own in classes if len(own)),

@@ -47,6 +47,7 @@ class Split:
         x: Stored items, (N, …).
         y: Labels (N,), or None.
         levels: Values that a pixel can take.
+        seen: What a model sees of the items, (N, …), where that is costly, is computed once and fits; else None.
         pair: Second images of the items, (N, …), for a network that is told them; else None.
     """
 
@@ -57,6 +58,7 @@ class Split:
         device: torch.device,
         limit: int = 0,
         told: bool = False,
+        once: bool = False,
     ) -> None:
         index = dataset.splits[part][: limit or None]
         self.medium, self.levels, self.device = dataset.medium, dataset.levels, device
@@ -79,6 +81,12 @@ class Split:
             return Streamed(x, index, device)
 
         self.x = placed(dataset.x)
+        self.seen = None
+        if once and self.medium.costly and len(index):
+            seen = math.prod(dataset.seen) * 4
+            if fits and len(index) * (size + seen) <= budget:
+                parts = self.x.split(250)  # type: ignore[union-attr]
+                self.seen = torch.cat([self.medium.seen(part, self.levels) for part in parts])
         self.pair = placed(pair.x) if pair else None
 
     def __len__(self) -> int:
@@ -86,6 +94,8 @@ class Split:
 
     def at(self, index: Tensor) -> tuple[Batch, Tensor | None]:
         """Gives what a model sees of the items of an index (n,), with their labels."""
+        if self.seen is not None:
+            return self.seen[index], None if self.y is None else self.y[index]
         x, y = self.items(index)
         x = self.medium.to_model(x)
         if self.pair is not None:

@@ -21,6 +21,7 @@ from core.models import (
     Eases,
     Fits,
     Renders,
+    Shortens,
     Trainable,
     Validates,
 )
@@ -47,6 +48,7 @@ from core.training.guard import (
     checked_weights,
     copied,
 )
+from core.training.muon import Muon
 from core.training.update import Update, averaged, plain
 
 CURVES = (
@@ -114,6 +116,7 @@ class Trainer:
         transform: Augments a batch, from items in [0, 1] to the same; draws from the step's generator only.
         update: How a step comes by its gradient; the loss's own, averaged over several processes, if left out.
         pace: Factor of the learning rate that the network advises.
+        practise: Changes what the network sees of a batch of the training part; draws from the step's generator only.
     """
 
     def __init__(
@@ -125,26 +128,32 @@ class Trainer:
         transform: Transform | None = None,
         update: Update | None = None,
         pace: float = 1.0,
+        practise: Transform | None = None,
     ) -> None:
         assert isinstance(model, nn.Module)
         gpu, self.layout = device.type == "cuda", _layout(device)
         self.model = model.to(device).to(memory_format=self.layout).train()
         self.config, self.device, self.transform = config, device, transform
+        self.practise = practise
         told = isinstance(model, Renders) and model.told > 0
         if told and transform is not None:
             raise UserError(
                 "An augmentation changes the images and not their pairs, of which this network learns, so that the two "
                 "would not fit together any more. Leave augment.pipeline out, or train a network that is told no pair."
             )
-        self.train = Split(dataset, "train", device, told=told)
-        self.valid = Split(dataset, "valid", device, limit=2000, told=told)
+        once = transform is None
+        self.train = Split(dataset, "train", device, told=told, once=once)
+        self.valid = Split(dataset, "valid", device, limit=2000, told=told, once=once)
         self.groups = {group.name: _moving(group, pace) for group in model.groups()}
         self.optimisers = {name: self._optimiser(group) for name, group in self.groups.items()}
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.batch = batch_of(model, config)
         self.processes = processes()[0]
         self.update: Update = update or (plain if self.processes == 1 else averaged)
-        self.half = config.precision == "bfloat16" or (config.precision == "auto" and gpu)
+        self.half = config.precision == "bfloat16" or (
+            config.precision == "auto"
+            and (gpu or (isinstance(model, Shortens) and model.shorter()))
+        )
         self.steps = math.ceil(config.images / self.batch)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self.checks = Checks()
@@ -154,8 +163,9 @@ class Trainer:
         self.laps = Laps("data", "forward", "backward", "optimiser", "average", "record")
 
     def _optimiser(self, group: Group) -> torch.optim.Optimizer:
-        assert group.optimiser == "adam"
         lr, betas = self.config.lr or group.lr, (group.beta1, group.beta2)
+        if group.optimiser == "muon":
+            return Muon(group.params, group.matrices, lr, betas, group.weight_decay)
         if group.weight_decay:
             return torch.optim.AdamW(
                 group.params, lr, betas, weight_decay=group.weight_decay, fused=True
@@ -200,11 +210,17 @@ class Trainer:
         if split.pair is not None:
             x, y = split.at(split.chosen(count, generator))
             return x.contiguous(memory_format=self.layout), y
-        x, y = split.draw(count, generator)
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=self.layout)
-        x = x if self.transform is None else self.transform(x, generator)
-        return split.medium.to_model(x), y
+        if split.seen is not None:
+            x, y = split.at(split.chosen(count, generator))
+        else:
+            x, y = split.draw(count, generator)
+            if x.ndim == 4:
+                x = x.contiguous(memory_format=self.layout)
+            x = x if self.transform is None else self.transform(x, generator)
+            x = split.medium.to_model(x)
+        if self.practise is not None and split is self.train:
+            x = self.practise(x, generator)
+        return x, y
 
     def _forward(self, losses: Iterator[Loss]) -> Loss | None:
         with torch.autocast(
@@ -380,6 +396,7 @@ class Trainer:
             "step": self.step,
             "rollbacks": self.rollbacks,
             "seconds": self.seconds,
+            "half": self.half,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimisers": {
@@ -391,6 +408,8 @@ class Trainer:
         """Continues from a state."""
         self.step, self.rollbacks = state["step"], state["rollbacks"]
         self.seconds = state["seconds"]
+        if self.config.precision == "auto" and "half" in state:  # as it began, whatever pays here
+            self.half = state["half"]
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():

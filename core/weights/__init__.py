@@ -25,6 +25,7 @@ from core.weights.header import header, unreadable
 from core.weights.limits import ALONE, allow
 from core.weights.names import clean
 from core.weights.package import Package as Package
+from core.weights.package import allow_size
 
 
 def look(file: bytes) -> Contents:
@@ -34,11 +35,7 @@ def look(file: bytes) -> Contents:
         UserError: If it is a pickle, TorchScript, damaged, holds more than weights, or would build more than is
             allowed.
     """
-    limit = settings().upload_mb
-    if len(file) > limit * 2**20:
-        raise UserError(
-            f"Weights must be at most {limit} MB on this server, got {len(file) / 2**20:.0f} MB. Use a smaller network."
-        )
+    allow_size(len(file))
     if file[8:9] == b"{" and int.from_bytes(file[:8], "little") < len(file):
         # looked at first: the length at the start can look like the first byte of anything
         described = Contents("safetensors", header(file))

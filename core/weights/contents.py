@@ -79,6 +79,11 @@ class Contents:
         return {name: part.shape for name, part in self.parts.items()}
 
     @property
+    def parameters(self) -> int:
+        """How many numbers they hold together."""
+        return sum(part.numel for part in self.parts.values())
+
+    @property
     def megabytes(self) -> float:
         """What they take once they are built."""
         return sum(part.nbytes for part in self.parts.values()) / 2**20

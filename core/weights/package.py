@@ -86,11 +86,12 @@ class Package:
             return cls._of(volume, path.name, SAFE | (set(also) - PICKLED))
         _allow(path.name, ending(path.name), SAFE | set(also) | _ASIDE)
         try:
+            allow_size(path.stat().st_size)
             with path.open("rb") as opened:
                 file = opened.read(settings().upload_mb * 2**20 + 1)
         except OSError as error:
             raise _unreadable(path, error) from None
-        _allow_size(len(file))
+        allow_size(len(file))
         return cls.alone(file, path.name)
 
     @classmethod
@@ -103,8 +104,9 @@ class Package:
         name = PurePosixPath(files[0][0].replace("\\", "/")).name
         if len(files) == 1 and not name.casefold().endswith(".zip"):
             _allow(name, ending(name), SAFE | set(also) | _ASIDE)
-            _allow_size(len(files[0][1]))
+            allow_size(len(files[0][1]))
             return cls.alone(files[0][1], name)
+        allow_size(sum(len(content) for _, content in files), len(files))
         if len(files) > 1:
             name = files[0][0].replace("\\", "/").partition("/")[0]
             name = PurePosixPath(name).stem
@@ -132,25 +134,30 @@ class Package:
                 raise UserError(
                     f"{name!r} holds {len(listed):,} files, and at most {FILES} are allowed. Bring one model."
                 )
-            found: dict[str, bytes] = {}
-            aside, total = [], 0
+            taken, aside = [], []
             for file in listed:
                 kind = ending(file.name)
+                if endings is not None and kind in _ASIDE and kind not in endings:
+                    aside.append(file.name)
+                    continue
                 if endings is not None:
-                    if kind in _ASIDE and kind not in endings:
-                        aside.append(file.name)
-                        continue
                     _allow(file.name, kind, endings)
-                most = DOCUMENT if kind in {"json", "txt"} else settings().upload_mb * 2**20
+                taken.append(file)
+            allow_size(sum(file.size for file in taken), len(taken))
+            found: dict[str, bytes] = {}
+            total = 0
+            for file in taken:
+                text = ending(file.name) in {"json", "txt"}
+                most = DOCUMENT if text else settings().upload_mb * 2**20
                 try:
                     found[file.name] = volume.read(file, most + 1)
                 except Refused as error:
                     raise UserError(f"{file.name[:120]!r} {error}. {ADVICE}") from None
-                if most == DOCUMENT and len(found[file.name]) > most:
+                if text and len(found[file.name]) > most:
                     raise UserError(
                         f"{file.name[:120]!r} is a text of more than {most // 2**20} MB, which no model needs. {ADVICE}"
                     )
-                _allow_size(total := total + len(found[file.name]))
+                allow_size(total := total + len(found[file.name]), len(taken))
         if not found:
             raise UserError(f"{name!r} holds no weights and no description of any. {ADVICE}")
         # a folder inside a folder: what describes the model is to stand first
@@ -280,12 +287,19 @@ def _allow(path: str, kind: str, endings: Collection[str]) -> None:
     )
 
 
-def _allow_size(size: int) -> None:
+def allow_size(size: int, files: int = 1) -> None:
+    """Refuses weights of more bytes than a visitor may send, of one file or of several together.
+
+    Raises:
+        UserError: If they are; names the setting that raises the limit.
+    """
     most = settings().upload_mb
     if size > most * 2**20:
+        together = f" in {files} files together" if files > 1 else ""
         raise UserError(
-            f"Weights must be at most {most} MB on this server, got more. Use a smaller network, or raise "
-            "SIMULACRA_MAX_UPLOAD_MB on your own machine."
+            f"Weights must be at most {most:,} MB on this server, got {size / 2**20:,.0f} MB{together}. Use a smaller "
+            "network, or raise SIMULACRA_MAX_UPLOAD_MB on your own machine; docs/bring.md says what Stable Diffusion "
+            "needs."
         )
 
 

@@ -18,14 +18,17 @@ import streamlit as st
 from core import jobs, runs
 from core.ground import sheets, tables
 from core.ground.watch import Watch
+from core.ground.writing import duration
 from core.media import Medium
 from core.models import Curve
 from pages.parts import shell
 from pages.parts.component import indices, told
+from pages.parts.player import player
 from pages.parts.tiles import tiles
 
 _AXES = {"step", "seconds", "images"}  # of a record: positions, not measurements
 POINTS = 500  # of a curve; more cannot be seen, and a long training would choke the page
+FORESEEN = 1.0  # seconds after which a bar says how long it will go on
 _DASHES = ("solid", "dash", "dot", "dashdot")
 # Of every chart that has no place of its own for it: above the plot.
 _LEGEND: dict[str, Any] = {
@@ -39,22 +42,42 @@ _LEGEND: dict[str, Any] = {
 
 
 class Bar(Watch):
-    """A bar on the page that follows work; the visitor who leaves ends it."""
+    """A bar on the page that follows work, and says how long it goes on; the visitor who leaves ends it.
+
+    It takes no room before something is said.
+    """
 
     def __init__(self, text: str = "") -> None:
-        self._slot, self._told = st.empty(), 0.0
+        self._slot: Any = None
+        self._told, self._share = 0.0, 0.0
+        self._began = (time.monotonic(), 0.0)  # when, and at which share
         if text:
-            self._slot.progress(0.0, text=text)
+            self._draw(text)
 
     def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
-        share, now = (done or 0.0) / max(total, 1e-9), time.monotonic()
+        share, now = self._share, time.monotonic()
+        if done is not None:
+            share = min(1.0, done / max(total, 1e-9))
+        if share < self._share:  # something else is counted now
+            self._began = (now, share)
+        self._share = share
         if share >= 1 or now - self._told > 0.1:
             self._told = now
-            self._slot.progress(min(1.0, share), text=text)
+            spent, gained = now - self._began[0], share - self._began[1]
+            left = spent * (1 - share) / max(gained, 1e-9)
+            if spent > FORESEEN and gained > 0.02 and left > 1:
+                text += f" · about {duration(left)} left"
+            self._draw(text)
+
+    def _draw(self, text: str) -> None:
+        if self._slot is None:
+            self._slot = st.empty()
+        self._slot.progress(self._share, text=text)
 
     def close(self) -> None:
         """Takes the bar away."""
-        self._slot.empty()
+        if self._slot is not None:
+            self._slot.empty()
 
 
 def pictures(
@@ -79,6 +102,7 @@ def item(
     levels: int = 256,
     max_height: int = 240,
     made: tuple[str, str, str] = ("real", "", ""),
+    hear: int | None = None,
 ) -> None:
     """Shows one stored item (…) at large or plays it, as its medium says, and offers it as a file.
 
@@ -90,6 +114,7 @@ def item(
         levels: Values that a number of it can take.
         max_height: Of a picture, in CSS pixels.
         made: Its origin, run and parameters, which the file of a picture says as well.
+        hear: Of what is played: another number than the last one plays it at once.
     """
     content, kind = medium.alone(x, levels), medium.mime.partition("/")[0]
     if medium.mime == "image/png" and made[0] != "real":
@@ -100,7 +125,7 @@ def item(
         whole = medium.pictures(x[None], levels)
         pictures(whole, columns=1, alt=name, key=key, max_height=max_height, max_zoom=48)
     elif kind == "audio":
-        st.audio(content, medium.mime)
+        player(x, medium, alt=name, key=key, height=min(190, max_height), hear=hear)
     elif medium.mime == "text/csv":
         import pandas as pd
 

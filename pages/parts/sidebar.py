@@ -98,7 +98,8 @@ def _choose_run(of: Mapping[str, jobs.Job]) -> None:
     )
     if (run := of.get(st.session_state["run"])) is not None:
         name = f"{plain(run.name)}, " if len(run.name) > 16 else ""
-        when = "ships with Simulacra" if run.shipped else f"begun {since(run)}"
+        began = "brought" if run.kind == "bring" else "begun"
+        when = "ships with Simulacra" if run.shipped else f"{began} {since(run)}"
         st.caption(f"{name}{plain(runs.family_of(run))}{on(run)}, {when}")
     if st.button(
         "Bring your own",

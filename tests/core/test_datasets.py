@@ -1093,3 +1093,16 @@ def test_what_is_brought_lies_on_the_disk_once(tmp_path: Path):
     assert not [path for path in (settings().cache / "datasets").glob("*") if path.is_dir()]
     datasets.delete("owls")
     assert not list(settings().datasets.iterdir())
+
+
+def test_a_record_that_knows_fewer_parameters_means_the_same_dataset():
+    today = datasets.check("faces", {"size": 32})
+    older = {name: value for name, value in today.items() if name != "pair"}
+    assert "pair" in today
+    record = lambda config, name="faces": {"name": name, "config": config}  # noqa: E731
+    assert datasets.alike(record(older), record(today))
+    assert not datasets.alike(record(older), record(today | {"pair": "sketch"}))
+    assert not datasets.alike(record(older), record(today | {"size": 16}))
+    assert not datasets.alike(record({}, "digits"), record({}))
+    assert not datasets.alike(record(older | {"of a later version": 1}), record(today))
+    assert datasets.alike(record({}, "a set that is gone"), record({}, "a set that is gone"))

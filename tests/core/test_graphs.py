@@ -12,10 +12,13 @@ import torch
 from torch import nn
 
 from core import brought, datasets, graphs, jobs, latent, runs, worker
+from core.__main__ import main
 from core.catalog import UserError
 from core.graphs.wire import BrokenGraph, described
 from core.models import Spec
 from core.robustness import classifiers
+from core.robustness.extras import transfer
+from core.target import Target
 from core.weights import Package
 from core.wrapped.preparation import Preparation, matched
 from tests.core import graph_files as onnx
@@ -200,6 +203,34 @@ def test_a_graph_that_classifies_answers_as_torch_does_and_is_attacked_without_g
     rgb = brought.keep("rgb", Package.alone(colour, "g.onnx"), {"classes": told}, digits)
     assert rgb.record["preprocessing"]["resize"] == 16
     assert classifiers.target_of(rgb.id, digits).logits(x).shape == (6, 10)
+
+
+def test_images_against_a_graph_are_made_by_queries_and_fool_its_twin_as_often(runtime):
+    digits = datasets.load("digits")
+    line, bias = lines(64, 10)
+    kept = brought.keep("graph", Package.alone(onnx.classifier(line, bias, GREY), "g.onnx"), {}, digits)  # fmt: skip
+    graph = classifiers.target_of(kept.id, digits)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net[1].load_state_dict({"weight": torch.tensor(line.T), "bias": torch.tensor(bias)})
+    twin = Target(net, digits.classes, GREY, name="twin")
+    x = digits.images(digits.splits["test"][:12])
+    table = transfer([graph, twin], x, twin.predict(x), 0.2)
+    assert table["attacks"] == ["square", "quick"]
+    assert table["n"] == [[12, 12], [12, 12]]
+    assert table["fooled"][0][0] == pytest.approx(table["fooled"][0][1])
+    assert table["fooled"][0][0] > 0.5
+
+
+def test_the_command_says_what_a_graph_is_and_keeps_it(runtime, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "spawn", worker.work)
+    for file, name, *wanted in (
+        (onnx.classifier(*lines(64, 10), GREY), "net", "takes 1 × 8 × 8, 10 classes.", "own/net: 1 file, for digits."),
+        (onnx.decoder(*lines(5, 64)), "art", "no classes, one pass from 5 numbers.", "Brought: an ONNX graph that decodes"),
+    ):  # fmt: skip
+        (tmp_path / f"{name}.onnx").write_bytes(file)
+        assert main(["bring", str(tmp_path / f"{name}.onnx"), "--name", name]) == 0
+        said = capsys.readouterr().out
+        assert all(words in said for words in wanted), said
 
 
 def test_a_graph_that_fails_or_asks_for_too_much_ends_its_own_process_alone(runtime):

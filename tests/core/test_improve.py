@@ -128,6 +128,24 @@ def test_what_has_no_time_is_left_out_and_named(here, toy, clock, monkeypatch):
     assert found["sentence"].startswith("There was too little time for a verdict: ")
 
 
+def test_a_slow_computer_is_looked_at_once_so_that_the_deadline_holds(
+    here, toy, clock, monkeypatch
+):
+    dataset, _ = starved(toy)
+    usual, began = Experiment.pupil, clock.at
+
+    def slow(self, *rest):
+        clock.at += 20
+        return usual(self, *rest)
+
+    monkeypatch.setattr(Experiment, "pupil", slow)
+    done = work(dataset, clock, minutes=1.0)
+    done.attempt(done.pace)
+    assert clock.at - began < 0.4 * 60  # three looks would take all of it
+    assert done.baseline is not None
+    assert done.baseline[1] == 20  # steps of what is known
+
+
 def test_a_step_that_fails_is_skipped_and_named(here, toy, clock, monkeypatch):
     dataset, _ = starved(toy)
     monkeypatch.setattr(mending, "unsafe", lambda *args: 1 / 0)

@@ -22,7 +22,7 @@ from core.datasets import split_by_content
 from core.datasets.dataset import together
 from core.ground import sheets
 from core.kinds import submit
-from core.media import FORMS, media
+from core.media import EVERY, media
 from core.models import Spec, families
 from core.norms import L1, L2, LINF, Budget
 from core.robustness.attacks import attacks, run
@@ -48,7 +48,7 @@ def test_an_image_is_what_a_model_sees_of_it():
 
 @pytest.mark.parametrize("entry", [*media, SECOND[0][1]], ids=lambda entry: entry.name)
 def test_a_medium_keeps_its_promises(entry):
-    assert {entry.item, entry.model} <= set(FORMS) and entry.caption and entry.suffix[0] == "."
+    assert {entry.item, entry.model} <= set(EVERY) and entry.caption and entry.suffix[0] == "."
 
 
 def test_the_spec_of_images_is_recorded_as_it_always_was():

@@ -17,7 +17,7 @@ from core.__main__ import main
 from core.catalog import UserError
 from core.ground import sheets, xmp
 from core.ground.watch import Stopped, Watch
-from core.latent import repair
+from core.latent import holes, repair
 from core.latent.density import density
 from core.latent.repair import codes, search
 from core.models import Repairs, Spec, build, families
@@ -403,6 +403,7 @@ def test_the_command_fills_holes_and_writes_what_it_made(trained, command, tmp_p
         run, "--test", 0, "--hole", "2,2,4,4", "--hole", "0,0,1,1", "--fills", 2, "--out", out
     )
     assert said["method"] == "search" and said["fills"] == 2 and said["hole"] == 17
+    assert said["mask"] == "0-0-1-1_2-2-4-4"  # as it stands in a link
     assert len(said["nearest"]) == 2 and said["disagreement"] > 0
     with np.load(out) as arrays:
         assert arrays["x"].shape == (2, 1, 8, 8) and arrays["x"].dtype == np.float32
@@ -422,6 +423,9 @@ def test_the_command_fills_holes_and_writes_what_it_made(trained, command, tmp_p
         run, tmp_path / "one.png", "--mask", tmp_path / "mask.png", "--fills", 1, "--out", sheet
     )
     assert said["hole"] == 32 and said["notes"]
+    text = holes.written(np.indices((8, 8)).sum(0) % 2 == 0)
+    assert text.startswith("8x8.")
+    assert command(run, "--test", 0, "--mask", text, "--fills", 1)["mask"] == text
     assert len(sheets.tiles(sheet.read_bytes())) == 3
     mark = xmp.read(sheet.read_bytes())
     assert mark is not None and mark == xmp.partly_by(run)
@@ -445,6 +449,8 @@ def test_the_command_refuses_what_it_cannot_fill(trained, command, tmp_path):
         (("--test", 0, "--larger", 3), "enlarged by 2 or 4, got 3"),
         (("--test", 9999, "--hole", "0,0,1,1"), "--test takes 0 to"),
         (("--test", 0, "--mask", tmp_path / "none.png"), "cannot be read"),
+        (("--test", 0, "--mask", "9x9.AAAA"), "one in a picture of 9 × 9 pixels"),
+        (("--test", 0, "--mask", "8x8." + "A" * 9000), "at most 6,000 letters"),
         (("--test", 0, "--hole", "0,0,1,1", "--fills", 0), "Between 1 and 64 fills"),
         (("--test", 0, "--hole", "0,0,1,1", "--fills", 65), "Between 1 and 64 fills"),
         (("--test", 0, "--hole", "0,0,1,1", "--take", 1), "--take chooses the fill that --into"),

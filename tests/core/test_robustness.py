@@ -641,6 +641,7 @@ def test_adversarial_images_fool_their_own_model_most(plain, robust, digits):
     x, y, *_ = images_of(digits, StudyConfig(n=40))
     table = transfer([plain, robust], x, y, 0.15)
     fooled = np.array(table["fooled"])
+    assert table["attacks"] == ["quick", "quick"]
     assert fooled[0, 0] > fooled[0, 1] and fooled[1, 1] >= fooled[1, 0] - 0.2 and fooled[0, 0] > 0.5
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from core import datasets
 from pages.parts.canvas import packed, unpacked
-from pages.parts.latent import repair
 from tests.pages.test_pad import exact, pad
 
 # --- Marking a part of a picture ----------------------------------------------------------------
@@ -174,24 +173,25 @@ def test_a_link_shows_the_same_fills(visit, trained, quick):
     assert not again.shown("latent.repair.fills.shown")
 
 
-def test_an_address_that_names_no_hole_is_ignored():
-    size = (8, 6)
-    mask = np.zeros(size, bool)
-    mask[1:3, 2:4] = mask[5:, :1] = True
-    assert (repair.read(repair.written(mask), size) == mask).all()
-    assert repair.written(np.indices((64, 64)).sum(0) % 2 == 0) == ""  # too fine for an address
-    for text in (
-        "",
-        "9-9-9-9",
-        "1-1-0-0",
-        "x",
-        "1-1-1",
-        "_" * 999,
-        "1-1-1-1_" * 99,
-        "99999-1-1-1",
-        "1-1-1--1",
-    ):
-        assert repair.read(text, size) is None, text
+def test_any_hole_stands_in_the_address_and_nonsense_is_told(visit, trained):
+    marked = lambda seen: unpacked(  # noqa: E731
+        {"pixels": [8, 8], "bits": seen.pictures("latent.repair.hole")["start"]}, (8, 8)
+    )
+    seen = opened(visit, trained, hole="8x8.AAAA").calm()
+    assert "The bits of this hole are damaged" in seen.texts("caption")
+    assert "The middle is marked instead." in seen.texts("caption")
+    assert marked(seen).sum() == 16
+    fine = [(x, y, 1, 1) for x in range(8) for y in range(8) if (x + y) % 2]
+    mark(seen, "latent.repair.hole", (8, 8), *fine)
+    assert "damaged" not in seen.texts("caption")
+    address = seen.at.query_params["hole"]
+    assert address.startswith("8x8.")
+    assert marked(opened(visit, trained, hole=address)).sum() == 32
+    mark(seen, "latent.repair.hole", (8, 8))
+    assert seen.at.query_params["hole"] == "none"
+    again = opened(visit, trained, hole="none")
+    assert "Mark what is to be filled in." in again.texts("caption")
+    assert not marked(again).any()
 
 
 def test_a_fill_goes_to_the_pad_and_into_files(visit, trained, quick):

@@ -213,12 +213,15 @@ def test_confirming_starts_a_job_with_autoattack(visit, gallery, spawned, asked)
     [
         ("corruptions", "robust.start.Measure corruptions", {"corruptions": True}),
         ("certified", "robust.start.Certify", {"certify": 0.25}),
-        ("transfer", "robust.start.Measure transfer", {"attacks": "noise"}),
+        ("transfer", "robust.start.Measure transfer", {"transfer": "shipped-digits-robust"}),
     ],
 )
 def test_what_goes_beyond_attacks_is_a_job(visit, gallery, spawned, tool, key, values):
     seen = visit("robustness", **SMALL).set(robust__tool="beyond").calm()
     seen.set(robust__beyond=tool)
+    if tool == "transfer":
+        assert seen.widget(key).disabled  # until there is something to compare with
+        seen.set(robust__others=["shipped-digits-robust"])
     assert seen.texts("caption").count("About ") == 3  # to screen, to confirm, and this
     seen.press(key).calm()
     config = jobs.get(spawned[0]).config["attack"]

@@ -41,7 +41,7 @@ def drawn():
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def test_a_sketch_becomes_an_image(visit, sketcher):
+def test_a_sketch_becomes_an_image_and_without_noise_always_the_same(visit, sketcher, monkeypatch):
     seen = visit("latent", run=sketcher.id).set(latent__tool="sketch").calm()
     opened, dataset = runs.open_model(sketcher), latent.trained_on(sketcher)
     first = latent.held_out(opened, dataset, int(dataset.splits["test"][0]))
@@ -49,6 +49,9 @@ def test_a_sketch_becomes_an_image(visit, sketcher):
     assert (made == (first.image * 255).round()).all()
     assert (truth == (first.truth * 255).round()).all()
     assert f"Mean squared error {first.error:.4f}" in seen.texts("caption")
+    assert "The same edges always give the same image: the model has no noise" in seen.texts(
+        "caption"
+    )
     seen.set(latent__sketch__start=3).calm()
     assert not np.array_equal(tiles(seen)[0], told)
     seen.told("latent.sketch.canvas", {"drawing": {"number": 1, "png": drawn()}}).calm()
@@ -60,6 +63,14 @@ def test_a_sketch_becomes_an_image(visit, sketcher):
     # a drawing on a sheet that is not there any more counts for nothing
     seen.told("latent.sketch.canvas", {"drawing": {"number": 2, "png": drawn(), "sheet": "x"}})
     assert "Mean squared error" in seen.calm().texts("caption")
+    assert not latent.varies(opened)
+    whole = type(opened.model).render
+
+    def noisy(self, told, ids, y, seed, sampling):
+        return whole(self, told, ids, y, seed, sampling) * (1 - seed / 9)
+
+    monkeypatch.setattr(type(opened.model), "render", noisy)
+    assert latent.varies(opened)
 
 
 def test_an_empty_sheet_says_what_to_do(visit, sketcher):

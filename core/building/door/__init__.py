@@ -72,6 +72,7 @@ def check(
     return refusals
 
 
+STATED = {"licence", "spdx", "consent"}  # checks that look at what somebody has to say of a set
 ONLY_TOLD = ("licence", "spdx")  # of a ZIP, which is for oneself, too
 
 
@@ -93,6 +94,11 @@ def allow(refusals: Sequence[Refusal], told: Sequence[str] = ()) -> None:
     hold = holding(refusals, told)
     if hold:
         said = " ".join(f"({refusal.check}) {refusal.sentence}" for refusal in hold)
+        if STATED & {refusal.check for refusal in hold}:
+            said += (
+                " In a terminal both are stated by: python -m core datasets NAME --licence CC-BY-4.0 "
+                '--consent "not needed".'
+            )
         raise UserError(
             f"It is not let out at the door. {said} Whoever may decide it overrides a check with a reason, which is "
             f'kept: --override {hold[0].check}="the reason".'

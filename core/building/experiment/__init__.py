@@ -5,7 +5,7 @@ asked about differs. The test images are real, frozen, and none of them is near 
 referee; a proof is an experiment whose arms are what a version holds.
 """
 
-from core.building.experiment.config import ExperimentConfig
+from core.building.experiment.config import ExperimentConfig, TrialConfig
 from core.building.experiment.proof import agreement, along, implied, proofs
 from core.building.experiment.samples import samples_used
 from core.building.experiment.summary import Cell, summary

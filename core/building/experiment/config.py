@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
 from core.building.experiment.arms import Arm, ordered
 from core.building.experiment.referees import referees
+from core.building.gate import GateConfig
 from core.catalog import Config, UserError, knob, seed_knob
 from core.models import SYNTHETIC_FAMILY, families
 
 QUICK = 3  # pairs of a quick look, which allows no verdict
+
+
+class TrialConfig(Config):
+    """What every comparison by a referee takes: its training, its test images, and samples of a generative model."""
+
+    steps: int = knob(
+        300, "Optimiser steps of every classifier.", ge=20, le=20_000, unit="steps", log=True
+    )
+    batch: int = knob(64, "Images per step.", ge=8, le=1024, unit="images", advanced=True)
+    width: int = knob(16, "Channels of the classifier's first layer.", ge=4, le=128, advanced=True)
+    family: str = knob(
+        SYNTHETIC_FAMILY,
+        "The generative model of the synthetic images.",
+        advanced=True,
+        choices=families.names,
+    )
+    model_images: int = knob(
+        20_000,
+        "Images that the generative model sees in its training, repeats included.",
+        ge=200,
+        le=10_000_000,
+        unit="images",
+        log=True,
+        advanced=True,
+    )
+    confidence: float = knob(
+        0.5,
+        "Least probability of the wanted class, by a classifier trained on the same real images; 0 keeps all.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    authentic: bool = knob(True, "Leaves out samples that copy a training image.", advanced=True)
+    distinct: bool = knob(True, "Leaves out samples that repeat another one.", advanced=True)
+    test_images: int = knob(
+        2000,
+        "Real test images, at most.",
+        ge=50,
+        le=100_000,
+        unit="images",
+        log=True,
+        advanced=True,
+    )
+    seed: int = seed_knob("Of everything.", advanced=True)
+
+    def trial(self) -> dict[str, Any]:
+        """Gives the values that any other comparison takes as well."""
+        return {name: getattr(self, name) for name in TrialConfig.knobs()}
+
+    @property
+    def gate(self) -> GateConfig:
+        """What its samples have to pass; a referee of few images knows no manifold."""
+        asked = {name: getattr(self, name) for name in ("confidence", "authentic", "distinct")}
+        return GateConfig(manifold=0, copies=False, **asked)
 
 
 class Asked(Config):
@@ -37,8 +92,8 @@ def _switches(entries: list[Arm]) -> dict[str, Any]:
 _Switched: Any = create_model("_Switched", __base__=Asked, **_switches(ordered()))
 
 
-class ExperimentConfig(_Switched):
-    """What is compared, and how carefully."""
+class _Refereed(_Switched):
+    """Who judges."""
 
     referee: str = knob(
         "small",
@@ -74,48 +129,17 @@ class ExperimentConfig(_Switched):
         title="Under attack",
         advanced=True,
     )
-    steps: int = knob(
-        300, "Optimiser steps of every classifier.", ge=20, le=20_000, unit="steps", log=True
-    )
-    batch: int = knob(64, "Images per step.", ge=8, le=1024, unit="images", advanced=True)
-    width: int = knob(16, "Channels of the classifier's first layer.", ge=4, le=128, advanced=True)
-    family: str = knob(
-        SYNTHETIC_FAMILY,
-        "The generative model of the synthetic arms.",
-        advanced=True,
-        choices=families.names,
-    )
-    model_images: int = knob(
-        20_000,
-        "Images that the generative model sees in its training, repeats included.",
-        ge=200,
-        le=10_000_000,
-        unit="images",
-        log=True,
-        advanced=True,
-    )
     synthetic_per_class: int = knob(
         100, "Synthetic images of each class.", ge=1, le=10_000, unit="images", advanced=True
     )
-    confidence: float = knob(
-        0.5,
-        "Least probability of the wanted class, by a classifier trained on the arm's real images; 0 keeps all.",
-        ge=0,
-        le=1,
-        advanced=True,
-    )
-    authentic: bool = knob(True, "Leaves out samples that copy a training image.", advanced=True)
-    distinct: bool = knob(True, "Leaves out samples that repeat another one.", advanced=True)
-    test_images: int = knob(
-        2000,
-        "Real test images, at most.",
-        ge=50,
-        le=100_000,
-        unit="images",
-        log=True,
-        advanced=True,
-    )
-    seed: int = seed_knob("Of the whole experiment.", advanced=True)
+
+
+class ExperimentConfig(TrialConfig, _Refereed):  # in a form, the fields of the last one come first
+    """What is compared, and how carefully."""
+
+    if TYPE_CHECKING:  # the switches come to be at import
+
+        def __init__(self, **values: Any) -> None: ...
 
     @property
     def sizes(self) -> list[int]:

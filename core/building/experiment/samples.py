@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.building.experiment.arms import Lesson, Setup
-from core.building.gate import Gated, gate
+from core.building.gate import GateConfig, Gated, gate
 from core.datasets import Dataset
 from core.ground.watch import UNWATCHED, Watch
 from core.ground.writing import percent
@@ -140,7 +140,7 @@ def sift(
     known: np.ndarray,
     samples: Any,
     y: Any,
-    gates: Mapping[str, Any],
+    gates: GateConfig,
     earlier: np.ndarray | None = None,
 ) -> Sifted:
     """Judges samples as they would be stored, and lets those pass that are of their class, authentic and distinct.
@@ -151,7 +151,7 @@ def sift(
         known: Features of the real images, (M, F).
         samples: As a model gives them, (N, …).
         y: Their labels (N,); None where the judge names them.
-        gates: ``confidence``, ``authentic``, ``distinct``.
+        gates: What they have to pass.
         earlier: Features of samples that were kept before, (K, F).
     """
     import torch
@@ -163,7 +163,19 @@ def sift(
         labels = shares.argmax(1) if y is None else y
         points = torch.cat([judge.features(part) for part in x.split(500)]).numpy()
     chances = shares.gather(1, labels[:, None])[:, 0].numpy()
-    passed = gate(points, known, chances=chances, earlier=earlier, **gates)
+    passed = gate(
+        points,
+        known,
+        chances=chances,
+        confidence=gates.confidence,
+        manifold=gates.manifold,
+        labels=labels.numpy(),
+        real_labels=data.y,
+        authentic=gates.authentic,
+        copies=gates.copies,
+        distinct=gates.distinct,
+        earlier=earlier,
+    )
     return Sifted(raw, labels.numpy().astype(np.int64), points, passed)
 
 
@@ -180,8 +192,7 @@ def with_samples(trial: Setup, pair: int, size: int) -> Lesson:
     with torch.inference_mode():
         samples, y = draw(torch.arange(count), torch.arange(count) % classes)
         known = judge.features(data.images(slice(None))).numpy()
-    gates = {name: getattr(config, name) for name in ("confidence", "authentic", "distinct")}
-    sifted = sift(data, judge, known, samples, y, gates)
+    sifted = sift(data, judge, known, samples, y, config.gate)
     keep = sifted.gated.keep
     record = {
         "size": size,

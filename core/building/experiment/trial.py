@@ -107,7 +107,7 @@ def check(dataset: Dataset, config: ExperimentConfig) -> None:
     for id in dict.fromkeys(arm.pipeline(config) for arm in config.arms if arm.pipeline):
         pipeline = augment.load(id)
         augment.training(pipeline)
-        pipeline.allow(dataset.medium.item)
+        pipeline.allow(dataset.medium.item, dataset.medium.name)
         if not acts(pipeline):
             theirs = [arm for arm in ordered() if arm.pipeline and arm.pipeline(config) == id]
             switches = " and ".join(f"experiment.{arm.name}" for arm in theirs)
@@ -126,7 +126,7 @@ class Experiment:
     Args:
         dataset, config: What is asked of which images.
         split: The held-out images that judge; whoever only chooses takes ``valid``, and leaves ``test`` unseen.
-        watch: May end a training that is not ours.
+        watch: May end a training; what a training tells it is no progress of the whole.
 
     Raises:
         UserError: As :func:`check`.
@@ -252,7 +252,7 @@ class Experiment:
             precision="float32",
         )
         trainer = Trainer(model, data, train, torch.device("cpu"), transform)
-        return finished(trainer, "Training a classifier")
+        return finished(trainer, "Training a classifier", self.watch.quiet())
 
     def pupil(self, data: Dataset, pair: int, transform: Any = None, order: int = 0) -> Pupil:
         """Lets the referee learn from images, for the steps that all arms have."""

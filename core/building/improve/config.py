@@ -99,3 +99,24 @@ class Limited(Watch):
         if reason := self.whole.stopped():
             return reason
         return "Its time was over." if self.deadline.until(self.share) < 0 else ""
+
+
+class Beat(Watch):
+    """The watch of a training: whatever it tells, it lets the clock be told.
+
+    Args:
+        step: The watch of its step, which may end it.
+        tick: Tells how much of the time is over.
+    """
+
+    def __init__(self, step: Watch, tick: Callable[[], None]) -> None:
+        self.step, self.tick = step, tick
+
+    def say(self, text: str, done: float | None = None, total: float = 1.0) -> None:
+        self.tick()
+
+    def stopped(self) -> str:
+        return self.step.stopped()
+
+    def quiet(self) -> Watch:
+        return self

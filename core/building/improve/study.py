@@ -15,7 +15,7 @@ from core.building import experiment
 from core.building.experiment import Experiment, ExperimentConfig
 from core.building.experiment.trial import real
 from core.building.improve import effect, mending
-from core.building.improve.config import Deadline, ImproveConfig, Limited
+from core.building.improve.config import Beat, Deadline, ImproveConfig, Limited
 from core.building.improve.effect import Effect
 from core.building.improve.improved import TITLES, Improved
 from core.building.plan import Plan
@@ -35,6 +35,7 @@ CHOICES = 4  # pairs that choose on the validation images
 HELD = 20  # validation images that a choice needs
 ENOUGH = 200, 30  # training images that a generative model needs, in all and of the middle class
 MOST_SYNTHETIC = 500  # of each class
+PACE = 0.15  # of the time that a second look at the speed may take
 
 Train = Callable[[str, Mapping[str, Any], Dataset, ImproveConfig, float, Watch], str]
 
@@ -98,6 +99,7 @@ class Improvement(Improved):
         self.train, self.watch, self.who, self.earlier = train, watch, who, earlier
         self.versions: dict[str, Dataset] = {}  # by the title of their plan
         self.overhead, self.per_step = 0.0, 0.0  # seconds of a training of the referee
+        self.said = ""
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Does the steps; yields what is known so far after each, in plain values.
@@ -148,11 +150,16 @@ class Improvement(Improved):
 
     def say(self, text: str) -> None:
         """Tells what is done, and how much of the time is over."""
+        self.said = text
         self.watch.say(text, min(self.deadline.spent, self.deadline.seconds), self.deadline.seconds)
 
     def limited(self, name: str) -> Watch:
         """Gives the watch of a step, which ends when its time is over."""
         return Limited(self.watch, self.deadline, ENDS[name])
+
+    def beat(self, watch: Watch) -> Watch:
+        """Gives the watch of the trainings of a step, which tells how much of the time is over."""
+        return Beat(watch, lambda: self.say(self.said))
 
     def seconds(self, fits: int = 1) -> float:
         """Tells how long so many trainings of the referee take."""
@@ -173,19 +180,26 @@ class Improvement(Improved):
 
     def pace(self) -> str:
         """Trains the referee for a moment, and plans its steps by the time that it took."""
-        bench = Experiment(self.before, _config(self.before, self.config, 20), "valid")
-        data, took = bench.subset(0, bench.largest), []
-        bench.pupil(data, 0)  # the first one pays for imports
-        right = 0.0
-        for steps in (20, 60):
-            bench.config = bench.config.model_copy(update={"steps": steps})
-            began = self.deadline.now()
-            right = bench.accuracy(bench.pupil(data, 0))
-            took.append(self.deadline.now() - began)
+        config, clock = _config(self.before, self.config, 20), self.deadline
+        bench = Experiment(self.before, config, "valid", self.beat(self.watch))
+        data, took, known = bench.subset(0, bench.largest), [], 20
+        began = clock.now()
+        pupil = bench.pupil(data, 0)  # the first one pays for imports
+        warm = clock.now() - began
+        if 4 * warm > PACE * clock.seconds:  # slow: what is known has to do
+            right = bench.accuracy(pupil)
+            self.per_step, self.overhead = max(warm / 20, 1e-5), 0.0
+        else:
+            right = 0.0
+            for known in (20, 60):
+                bench.config = bench.config.model_copy(update={"steps": known})
+                began = clock.now()
+                right = bench.accuracy(bench.pupil(data, 0))
+                took.append(clock.now() - began)
+            self.per_step = max((took[1] - took[0]) / 40, 1e-5)
+            self.overhead = max(took[0] - 20 * self.per_step, 0.0)
         n = len(bench.test)
-        self.baseline = (proportion(round(right / 100 * n), n), 60) if n else None
-        self.per_step = max((took[1] - took[0]) / 40, 1e-5)
-        self.overhead = max(took[0] - 20 * self.per_step, 0.0)
+        self.baseline = (proportion(round(right / 100 * n), n), known) if n else None
         share = (ENDS["prove"] - ENDS["save"]) * self.deadline.seconds / (3 * PAIRS)
         wanted = int((share - self.overhead) / self.per_step)
         self.fit_steps = max(FEWEST_STEPS, min(MOST_STEPS, wanted))
@@ -223,7 +237,7 @@ class Improvement(Improved):
         if not candidates:
             raise _LeftOut(f"No chain changes {self.base.medium.title.lower()} in a training.")
         watch = self.limited("augment")
-        bench = self._bench()
+        bench = self._bench(watch)
         room = self.deadline.until(ENDS["augment"])
         for least in (2, 1):
             tried = candidates[: max(0, int(room / self.seconds(least)) - 1)]
@@ -267,7 +281,7 @@ class Improvement(Improved):
                 f"{ENOUGH[0]:,} and {ENOUGH[1]:,}."
             )
         watch = self.limited("generate")
-        bench = self._bench()
+        bench = self._bench(watch)
         room = self.deadline.until(ENDS["generate"]) - self.seconds(4)
         if room < 10:
             raise _Late("There was no time for a generative model; give it more minutes.")
@@ -324,7 +338,8 @@ class Improvement(Improved):
         """Measures before and after on the test images, pair by pair, until the time is over."""
         if self.version is None:
             raise _LeftOut("There is nothing to prove without a new version.")
-        bench = Experiment(self.before, _config(self.before, self.config, self.fit_steps), "test")
+        config = _config(self.before, self.config, self.fit_steps)
+        bench = Experiment(self.before, config, "test", self.beat(self.watch))
         self.test = bench
         arms = {"before": self.before}
         if self.base is not self.before:
@@ -354,8 +369,8 @@ class Improvement(Improved):
 
     # --- What the steps share -----------------------------------------------------------------------------------------
 
-    def _bench(self) -> Experiment:
-        """Gives the referee's bench on the validation images.
+    def _bench(self, watch: Watch) -> Experiment:
+        """Gives the referee's bench on the validation images, whose trainings end with the time of the step.
 
         Raises:
             _LeftOut: If they are too few to choose by.
@@ -366,7 +381,8 @@ class Improvement(Improved):
                 f"{self.base.name} has {many(n, 'validation image')}, and at least {HELD} are needed to choose by. "
                 "Prepare it with a larger share of validation images."
             )
-        return Experiment(self.base, _config(self.base, self.config, self.fit_steps), "valid")
+        config = _config(self.base, self.config, self.fit_steps)
+        return Experiment(self.base, config, "valid", self.beat(watch))
 
     def _counts(self) -> np.ndarray:
         assert self.base.y is not None
@@ -387,7 +403,7 @@ class Improvement(Improved):
         from core import augment
 
         counts, usual = self._counts(), self.base.chain
-        known = augment.trainable(self.base.medium.item)
+        known = augment.trainable(self.base.medium.item, self.base.medium.name)
         chains = [id for id in dict.fromkeys((usual, "trivial", "scans")) if id in known]
         n = int(counts.sum())
         copies = 4 if n < 1_000 else 2 if n < 5_000 else 1

@@ -41,7 +41,7 @@ def _pin(
         raise UserError(
             f"{mixing[0]} mixes labels, and an image of a dataset has one class. Switch it off."
         )
-    pipeline.allow(dataset.medium.item)
+    pipeline.allow(dataset.medium.item, dataset.medium.name)
     for (
         step
     ) in pipeline.steps:  # one that draws from a model brings along what that has learned from

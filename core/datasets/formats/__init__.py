@@ -65,7 +65,7 @@ def opened(path: Path, config: Any) -> Container:
     Raises:
         UserError: If it is of none, or is not to be trusted.
     """
-    volume = _volume(path)
+    volume = volume_of(path)
     try:
         set_apart(volume, getattr(config, "pair", ""))
         container = _container(volume, path, config)
@@ -77,7 +77,12 @@ def opened(path: Path, config: Any) -> Container:
         raise
 
 
-def _volume(path: Path) -> Volume:
+def volume_of(path: Path) -> Volume:
+    """Opens a folder, a ZIP, a tar or a file, whatever it holds.
+
+    Raises:
+        UserError: If it is not to be trusted.
+    """
     if path.is_dir():
         return Directory(path)
     with path.open("rb") as file:

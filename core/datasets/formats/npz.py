@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,8 @@ _LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
 _PAIR = "pair"  # a second image of each
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _CLASSES = ("classes", "class_names", "label_names", "names")
+# A column of texts as two arrays: all of them behind each other in UTF-8, and where each ends.
+UTF8, ENDS = "_utf8", "_ends"
 _KINDS = "uint8 (N, H, W) or (N, H, W, 3), or uint16 or float32 (N, H, W)"
 
 
@@ -285,6 +288,30 @@ def _named(values: np.ndarray, names: Sequence[str]) -> tuple[list[str | None], 
     return [names[int(value)] for value in values], tuple(names)
 
 
+def spelt(packed: np.ndarray, ends: np.ndarray, name: str) -> list[str]:
+    """Reads the texts of a column that is kept as their bytes.
+
+    Args:
+        packed: All texts behind each other in UTF-8, uint8 (B,).
+        ends: Where each ends, whole numbers (n,).
+        name: Of the column.
+
+    Raises:
+        Refused: If they do not fit together, or are no texts.
+    """
+    fits = (
+        packed.dtype == np.uint8 and packed.ndim == 1 and ends.dtype.kind in "iu" and ends.ndim == 1
+    )
+    places = [0, *ends.tolist()] if fits else [1]
+    if places[0] or places[-1] != len(packed) or any(b < a for a, b in pairwise(places)):
+        raise Refused(f"holds texts in '{name}{UTF8}' that do not end where '{name}{ENDS}' says")
+    whole = packed.tobytes()
+    try:
+        return [whole[a:b].decode() for a, b in pairwise(places)]
+    except UnicodeDecodeError:
+        raise Refused(f"holds bytes in '{name}{UTF8}' that are no UTF-8") from None
+
+
 def _columns(
     stacks: Mapping[str, Stack], used: set[str], splits: Sequence[str], images: Sequence[Stack]
 ) -> dict[str, list[Any]]:
@@ -296,8 +323,22 @@ def _columns(
         for name in others
         if not splits[0] or name.startswith(f"{splits[0]}_")
     }
+    packed = {
+        name.removesuffix(UTF8)
+        for name in bare
+        if name.endswith(UTF8) and name.removesuffix(UTF8) + ENDS in bare
+    }
+    bare = (bare - {name + end for name in packed for end in (UTF8, ENDS)}) | packed
     for name in sorted(bare)[:COLUMNS]:
         keys = [f"{split}_{name}" if split else name for split in splits]
+        if name in packed and all(key + end in stacks for key in keys for end in (UTF8, ENDS)):
+            bytes_of, ends_of = (
+                [_values(stacks[key + end], key + end) for key in keys] for end in (UTF8, ENDS)
+            )
+            parts = [*map(spelt, bytes_of, ends_of, keys)]
+            if [len(part) for part in parts] == [image.shape[0] for image in images]:
+                columns[name] = [text for part in parts for text in part]
+            continue
         shapes = [stacks[key].shape if key in stacks else None for key in keys]
         if shapes == [(image.shape[0],) for image in images]:
             values = [_values(stacks[key], key) for key in keys]

@@ -16,7 +16,7 @@ from core.ground.settings import settings
 from core.tensors import Batch
 
 # images seen in training, until the accuracy rises no more; another number makes another judge, with another hash
-LENGTHS = {"digits": 60_000, "other": 150_000}
+LENGTHS = {"digits": 60_000, "sound": 40_000, "sentences": 30_000, "other": 150_000}
 _FAR = 10.0  # standard deviations at which a feature is cut: one that hardly ever varies would outweigh all others
 
 

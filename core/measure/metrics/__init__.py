@@ -16,7 +16,7 @@ from typing import Any, Literal
 from core.catalog import Config, Entry, Registry, UserError
 from core.ground.stats import Estimate
 from core.ground.writing import percent
-from core.media import FORMS, Form, Taker
+from core.media import EVERY, Form, Taker
 
 GROUPS = {
     "quality": "Quality",
@@ -54,7 +54,7 @@ class Metric(Taker):
     means: str
     doubt: str
     needs: tuple[str, ...] = ("features",)
-    takes: tuple[Form, ...] = FORMS
+    takes: tuple[Form, ...] = EVERY
     fewest: int = 50
     standard: bool = True
     scale: Literal["share", "number", "bits"] = "number"

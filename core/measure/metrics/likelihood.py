@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.ground.stats import Estimate, mean
 from core.measure.metrics import Score, metrics
+from core.media import FORMS
 
 if TYPE_CHECKING:
     from core.measure.study import Evaluator, ImageSet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     doubt="A bound, not the value itself, computed differently in each family; a good one need not mean good samples.",
     needs=("scores",),
     scale="bits",
+    takes=FORMS,
 )
 def _bits(evaluator: Evaluator, sample: ImageSet) -> Score:
     """Averages the negative log-probability of held-out images, in bits per dimension."""
@@ -37,6 +39,7 @@ def _bits(evaluator: Evaluator, sample: ImageSet) -> Score:
     doubt="The two sets of images differ by chance as well; the interval says how much.",
     needs=("scores",),
     scale="bits",
+    takes=FORMS,
 )
 def _bits_gap(evaluator: Evaluator, sample: ImageSet) -> Estimate:
     """Compares the bits of held-out images with those of training images: the reading of overfitting."""

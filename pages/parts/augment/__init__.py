@@ -29,7 +29,7 @@ class Images:
     """What the chain is tried on.
 
     Attributes:
-        x: Items, uint8 (N, …), 0 … 255.
+        x: Items as the medium stores them, of 256 levels, (N, …).
         y: Labels (N,), or None.
         names: Per image, for people.
         source: ``photos``, or the name of a dataset.
@@ -49,9 +49,11 @@ class Images:
         """The items in [0, 1], float32 (N, …)."""
         import torch
 
-        from core.tensors import to_float
+        return self.medium.read(torch.as_tensor(self.x), 256)
 
-        return to_float(torch.as_tensor(self.x))
+    def write(self, x: Any) -> np.ndarray:
+        """Stores items in [0, 1], (N, …)."""
+        return self.medium.write(x, 256)
 
     @property
     def labels(self) -> Any:
@@ -72,7 +74,8 @@ class Images:
 def begun(data: str) -> Any:
     """Gives the preset that a visit begins with, which leaves the images of a dataset what they are.
 
-    It is an empty chain where the steps of the preset do not take what the dataset holds.
+    Where the steps of the preset are not for what the dataset holds, it is the first one whose steps are, or an empty
+    chain.
     """
     from core import augment
 
@@ -81,7 +84,11 @@ def begun(data: str) -> Any:
     grey = summary.size and summary.size["channels"] == 1
     id = summary.chain or ("digits" if grey else "photos")
     preset = augment.load(id)
-    return preset if preset.fits(items(data)) else augment.Pipeline()
+    fit = (summary.medium.item, summary.medium.name)
+    if preset.fits(*fit):
+        return preset
+    fitting = (each.pipeline for each in augment.presets() if each.pipeline.fits(*fit))
+    return next(fitting, augment.Pipeline())
 
 
 def items(data: str) -> Form:
@@ -158,9 +165,10 @@ def builder() -> None:
     """Draws the chain: each step with its switch, its form, and what moves it; and what can be added."""
     from core import augment
 
-    item = items(shell.chosen_dataset())
-    presets = {preset.id: preset for preset in augment.presets() if preset.pipeline.fits(item)}
-    saved = {chain.id: chain for chain in augment.saved() if chain.pipeline.fits(item)}
+    medium = datasets.describe(shell.chosen_dataset()).medium
+    fit = (medium.item, medium.name)
+    presets = {preset.id: preset for preset in augment.presets() if preset.pipeline.fits(*fit)}
+    saved = {chain.id: chain for chain in augment.saved() if chain.pipeline.fits(*fit)}
     chosen = st.selectbox(
         "Begin with",
         [*presets, *saved],
@@ -177,7 +185,7 @@ def builder() -> None:
     order(_rows(), key="augment.order", on_move=_moved)
     if not st.session_state[KEY]:
         st.caption("The chain is empty: images pass through unchanged. Add a step.")
-    entries = [entry for entry in augment.augmentations if item in entry.takes]
+    entries = [entry for entry in augment.augmentations if entry.suits(*fit)]
     groups = dict.fromkeys([*augment.GROUPS, *(entry.group for entry in entries)])  # new ones last
     entries.sort(key=lambda entry: list(groups).index(entry.group))
     st.selectbox(
@@ -370,7 +378,9 @@ def examples(name: str, count: int) -> Images:
         f"image {i}" + (f": {data.classes[int(data.y[i])]}" if data.y is not None else "")
         for i in index
     ]
-    x = sheets.as_bytes(data.x[index], data.levels)
+    x = np.asarray(data.x[index])
+    if data.medium.dtype == "uint8":
+        x = sheets.as_bytes(x, data.levels)
     return Images(x, y, names, name, data.medium)
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from pages.parts import shell, show
 from pages.parts.augment import Images, dataset, examples, ready
 from pages.parts.compare import compare
+from pages.parts.own import own
 
 FRAMES = 12  # of a film strip in one row
 
@@ -20,8 +21,10 @@ def film(chain: Any, on: Images, seed: int) -> None:
 
     on = on.first(3)
     few = len(on.x)
-    frames = augment.film(ready(chain, on), on.floats, seed, range(few), on.labels)
+    frames = augment.film(ready(chain, on), on.floats, seed, range(few), on.labels, on.write)
     shown = frames if len(frames) <= FRAMES else [frames[0], *frames[-(FRAMES - 1) :]]
+    if (read := own(on.medium, "film")) is not None:
+        read(shown, on.names, few)
     for i in range(few):
         show.pictures(
             on.medium.pictures(np.stack([frame.images[i] for frame in shown])),
@@ -65,7 +68,7 @@ def grid(chain: Any, on: Images, seed: int) -> None:
     few = len(on.x)
     draws = 5 if on.source == "photos" else 11
     began = time.perf_counter()
-    versions = augment.grid(ready(chain, on), on.floats, seed, draws, on.labels)
+    versions = augment.grid(ready(chain, on), on.floats, seed, draws, on.labels, on.write)
     took = 1000 * (time.perf_counter() - began)
     x = np.concatenate([on.x[:, None], versions], 1)
     columns = draws + 1
@@ -111,7 +114,7 @@ def sweep(chain: Any, on: Images, seed: int) -> None:
     on = on.first(3)
     context = ready(augment.Pipeline(), on).context
     swept = augment.sweep(
-        step.name, step.config, on.floats, seed=seed, context=context, y=on.labels
+        step.name, step.config, on.floats, seed=seed, context=context, y=on.labels, write=on.write
     )
     knob = step.entry.config.knobs()[swept.knob]
     columns = len(swept.values)
@@ -215,14 +218,19 @@ def before(chain: Any, on: Images, seed: int) -> None:
     i = image or 0
     y = None if on.labels is None else on.labels[i : i + 1]
     after = ready(chain, on)(on.floats[i : i + 1], seed, [1000 * i + int(version)], y)
-    from core.tensors import to_bytes
-
     with right:
         compare(
-            *on.medium.pictures(np.stack([on.x[i], to_bytes(after)[0]])),
+            *on.medium.pictures(np.stack([on.x[i], on.write(after)[0]])),
             key="augment.compare",
             alt=f"{on.names[i]}, as it is on the left and augmented on the right",
         )
+        if on.medium.mime.startswith("audio/"):
+            sides = ("As it is", on.x[i]), ("Augmented", on.write(after)[0])
+            for side, (words, item) in zip(st.columns(2), sides, strict=True):
+                with side:
+                    st.caption(words)
+                    name = f"{on.names[i].replace(': ', '-')} {words.lower()}"
+                    show.item(item, on.medium, name, key=f"augment.heard.{words}", max_height=120)
 
 
 def classes(chain: Any, data: str, seed: int) -> None:
@@ -236,7 +244,7 @@ def classes(chain: Any, data: str, seed: int) -> None:
         return
     first = examples(data, min(16, len(opened.classes)))
     shown = len(first.x)
-    versions = augment.grid(ready(chain, first), first.floats, seed, 4, first.labels)
+    versions = augment.grid(ready(chain, first), first.floats, seed, 4, first.labels, first.write)
     stack = np.concatenate([first.x[:, None], versions], 1).swapaxes(0, 1)
     names = [opened.classes[k] for k in ([] if first.y is None else first.y)]
     show.pictures(

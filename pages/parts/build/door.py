@@ -14,6 +14,8 @@ from pages.parts.data import titles
 from pages.parts.show import Bar
 from pages.parts.table import Row, table
 
+SHOWN = 8  # groups that are seen at once
+
 
 def draw(dataset: Any, name: str, prepared: Mapping[str, Any]) -> None:
     """Answers first, then who is on the items, then the card as it will be written."""
@@ -134,14 +136,13 @@ def groups(rows: Any, flags: Any) -> None:
         return
     for text in bias.sentences(rows, flags)[:3]:
         st.caption(f":material/balance: {shell.plain(text)}")
-    with st.container(height=380, border=False):
-        table(
-            [line(row, top(row, rows)) for row in rows],
-            alt="Shares by class and attribute"
-            if flags is None
-            else "Accuracy by class and attribute",
-            heads=("Group", "Share of all" if flags is None else "Accuracy", "Items"),
-        )
+    what = "Share of all" if flags is None else "Accuracy"
+    lines, heads = [line(row, top(row, rows)) for row in rows], ("Group", what, "Items")
+    alt = f"{'Shares' if flags is None else 'Accuracy'} by class and attribute"
+    table(lines[:SHOWN], alt=alt, heads=heads)
+    if more := lines[SHOWN:]:  # folded: no key reaches what scrolls by itself
+        with st.expander(f"{len(more)} more"):
+            table(more, alt=f"{alt}, the others", heads=heads)
 
 
 def top(row: Any, rows: Any) -> float:
@@ -191,7 +192,7 @@ def written(dataset: Any, purpose: str, flags: Any) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-    with st.container(height=420):
+    with st.expander("What it says", icon=":material/article:"):
         st.markdown(body)
     with st.expander("Its head, for programs"):
         st.code(head, language="yaml")

@@ -45,7 +45,7 @@ def asked(dataset: Dataset, name: str) -> DriftConfig:
     others = [other for other in datasets.names() if other != name]
     against, corruption, severity, more = st.columns([2, 2, 1.4, 1], vertical_alignment="bottom")
     chosen = against.selectbox(
-        "Compared with",
+        knobs["against"].label,
         options := ["", *others],
         index=options.index(dataset.parent) if dataset.parent in options else 0,
         key=f"{KEY}.against.{name}",
@@ -63,15 +63,15 @@ def asked(dataset: Dataset, name: str) -> DriftConfig:
             help=knobs["corruption"].help,
             persist_state="session",
         )
-    with severity:
-        how = st.slider(
-            "How much",
-            1,
-            5,
-            3,
+    knob, how = knobs["severity"], knobs["severity"].default
+    if what:  # a control without effect is not shown
+        how = severity.slider(
+            knob.label,
+            int(knob.low or 1),
+            int(knob.high or 5),
+            knob.default,
             key=f"{KEY}.severity",
-            disabled=not what,
-            help="The severity of the corruption: 1 is slight, 5 is strong.",
+            help=knob.help,
         )
     with more.popover("Settings", icon=":material/tune:", width="stretch"):
         omit = {"against", "corruption", "severity", "run", "model_images"}

@@ -197,17 +197,18 @@ def origins(dataset: Dataset, head: Any) -> tuple[str, float]:
             "Gate",
         ),
     )
-    copies = head[2].slider(
-        "Of these, augmented",
-        0,
-        100,
-        50,
-        5,
-        key=f"{KEY}.copies",
-        format="%d %%",
-        disabled=not run,
-        help="The others are samples of the model.",
-    )
+    copies = 50
+    if run:  # a control without effect is not shown
+        copies = head[2].slider(
+            "Of these, augmented",
+            0,
+            100,
+            50,
+            5,
+            key=f"{KEY}.copies",
+            format="%d %%",
+            help="The others are samples of the model.",
+        )
     return run or "", copies / 100
 
 

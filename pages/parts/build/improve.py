@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from core import jobs, kinds
+from core import datasets, jobs, kinds
 from core.building.improve.effect import FEWEST
+from core.catalog import plain
+from core.ground import sheets
 from core.ground.writing import duration, many, percent
+from core.kinds.improve import JOINED, SHOWN
 from pages.parts import form, shell, show
 from pages.parts.data import load, mending
 from pages.parts.job import panel
@@ -110,6 +114,7 @@ def watch(id: str, name: str, able: bool = True) -> None:
     """Shows how far it is, and what is known: the answer, before and after, each step, what can be undone."""
     job = jobs.get(id)
     panel(job, KEY, "What is done by then is kept.", able)
+    about(job, name)
     result = job.result()
     if result is None:
         if job.active:
@@ -118,13 +123,53 @@ def watch(id: str, name: str, able: bool = True) -> None:
     answer(result)
     steps(result)
     if not job.active:
-        joined(result)
+        joined(result, job)
         left, right = st.columns(2, gap="large")
         with left:
             changes(result, job, name)
         with right:
             leftover(result)
         onward(result, job)
+
+
+def about(job: jobs.Job, name: str) -> None:
+    """Says which images it is about where these are not the dataset as it usually is, and offers one that shipped."""
+    asked = job.config["dataset"]
+    known = datasets.config_of(asked["name"]).knobs() if asked["name"] in datasets.datasets else {}
+    special = [
+        knob.label if value is True else f"{knob.label}: {plain(value)}"
+        for key, value in asked["config"].items()
+        if (knob := known.get(key)) and value != knob.default
+    ]
+    said = []
+    if job.shipped:
+        said.append("This improvement comes with Simulacra and was measured on another computer.")
+    if special:
+        of = shell.plain(asked["name"])
+        said.append(f"It is about {of}, prepared with **{shell.plain(', '.join(special))}**.")
+    if not said:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(" ".join(said), width="stretch")
+        if job.shipped:
+            minutes = job.config["improve"]["minutes"]
+            shell.press(
+                st,
+                f"Do it here, {duration(60 * minutes)}",
+                repeat,
+                job,
+                name,
+                key=f"{KEY}.repeat",
+                icon=":material/replay:",
+                disabled=not shell.may_change(),
+                help="Starts the same on this server; its result is a version that can be taken away.",
+            )
+
+
+def repeat(job: jobs.Job, name: str) -> None:
+    """Starts an improvement as another one was asked for."""
+    started = kinds.submit("improve", *kinds.flat(job.config), who=shell.who())
+    st.session_state[f"{KEY}.chosen.{name}"] = started.id
 
 
 def answer(result: Mapping[str, Any]) -> None:
@@ -217,30 +262,36 @@ def _with(rows: list[Any]) -> str:
     return ", with its interval of 95 %."
 
 
-def joined(result: Mapping[str, Any]) -> None:
+def joined(result: Mapping[str, Any], job: jobs.Job) -> None:
     """Shows some of what was added, and says how much it is and of how many images."""
-    from core import datasets
-    from core.building.version import provenance
-    from core.datasets import evenly
-
-    if not result.get("added") or result["version"] not in datasets.names():
-        return
-    version = load(result["version"], {})
-    train, origin = version.splits["train"], provenance(version)["origin"]
-    for kind, count in result["added"].items():
-        rows = evenly(train[origin[train] == kind], 24)
-        if not len(rows):
+    for kind, count in result.get("added", {}).items():
+        pictures = _some(kind, result, job)
+        if not len(pictures):
             continue
         noun = {"augmented": "augmented copies", "synthetic": "synthetic images"}.get(kind, kind)
         of = f" of {many(count['of'], 'image')}" if count["of"] else ""
-        st.caption(f"**{count['n']:,}** {noun}{of} joined; {len(rows)} of them:")
+        st.caption(f"**{count['n']:,}** {noun}{of} joined; {len(pictures)} of them:")
         show.pictures(
-            version.pictures(rows),
-            columns=len(rows),
+            pictures,
+            columns=len(pictures),
             key=f"{KEY}.joined.{kind}",
             max_height=60,
-            alt=f"{len(rows)} of the {noun} that joined",
+            alt=f"{len(pictures)} of the {noun} that joined",
         )
+
+
+def _some(kind: str, result: Mapping[str, Any], job: jobs.Job) -> np.ndarray:
+    """Gives some of the items that joined from an origin, uint8 (n, 1 or 3, H, W); none where they are not known."""
+    from core.building.version import provenance
+
+    sheet = job.path / JOINED / f"{kind}.png"
+    if sheet.exists():
+        return sheets.tiles(sheet.read_bytes())
+    if result["version"] not in datasets.names():
+        return np.zeros((0, 1, 1, 1), np.uint8)
+    version = load(result["version"], {})  # of one that was made before there were sheets
+    train, origin = version.splits["train"], provenance(version)["origin"]
+    return version.pictures(datasets.evenly(train[origin[train] == kind], SHOWN))
 
 
 def changes(result: Mapping[str, Any], job: jobs.Job, name: str) -> None:
@@ -250,6 +301,10 @@ def changes(result: Mapping[str, Any], job: jobs.Job, name: str) -> None:
     st.markdown("**What was changed**")
     if not result["changes"]:
         st.caption("No image was left out, and no label was touched.")
+        return
+    if job.shipped:
+        for change in result["changes"]:
+            st.markdown(f"{shell.plain(change['title'])}: {change['n']:,} left out")
         return
     about = job.config["dataset"]
     parent = load(about["name"], dict(about["config"]))
@@ -307,8 +362,15 @@ def leftover(result: Mapping[str, Any]) -> None:
 
 def onward(result: Mapping[str, Any], job: jobs.Job) -> None:
     """Offers the new version, its files and its plan."""
+    version = result["version"]
+    here = version in datasets.names() and not job.shipped  # another one may have its name
+    if version and not here:
+        st.caption(
+            f"The new version, {shell.plain(version)}, is not on this server"
+            + (": do it here, and it is." if job.shipped else " any more.")
+        )
     with st.container(horizontal=True):
-        if version := result["version"]:
+        if version and here:
             shell.version(
                 version,
                 "Export it",

@@ -223,11 +223,11 @@ def _drop(number: int) -> None:
 def _options(kind: str, dataset: Any, name: str) -> dict[str, str]:
     """Lists what a source can be of, by what its parameter takes."""
     if kind == "augmented":
-        item = dataset.medium.item
-        chains = {p.id: p.title for p in augment.presets() if p.pipeline.fits(item)}
+        fit = (dataset.medium.item, dataset.medium.name)
+        chains = {p.id: p.title for p in augment.presets() if p.pipeline.fits(*fit)}
         chains = {id: chains[id] for id in sorted(chains, key=lambda id: id != dataset.chain)}
         return chains | {
-            o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(item)
+            o.id: f"{o.name} (saved)" for o in augment.saved() if o.pipeline.fits(*fit)
         }
     if kind == "synthetic":
         return {run.id: shell.called(run) for run in runs_for("sample", dataset)}

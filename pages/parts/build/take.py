@@ -106,6 +106,7 @@ def choose(
         format_func=lambda key: layouts.get(key).title,
         key="build.take.layouts",
         label_visibility="collapsed",
+        wrap=True,  # all are seen on a phone, too
         help="Each is a folder of its own. All carry the class names, the splits and, of every item, where it comes "
         "from: origin, parent, run, seed and parameters.",
     )
@@ -188,14 +189,13 @@ def held_back(held: Sequence[door.Refusal]) -> str:
     )
 
 
-def archive(dataset: Any, purpose: str, refusals: Sequence[door.Refusal]) -> None:
+def archive(dataset: Any, purpose: door.Purpose, refusals: Sequence[door.Refusal]) -> None:
     """Offers the dataset as a ZIP of class folders with a manifest, where nothing but its licence holds it."""
 
     def packed() -> bytes:
         with scratch.temporary() as folder:
             file = folder / "dataset.zip"
-            said = "" if purpose == "not said" else purpose
-            building.archive(dataset, file, said, {r.check: r.reason for r in refusals if r.reason})
+            building.pack(dataset, file, purpose, {r.check: r.reason for r in refusals if r.reason})
             return file.read_bytes()
 
     st.download_button(

@@ -220,7 +220,8 @@ function show(me) {
     });
     const choose = (colour, chosen) => {
       me.ink = colour;
-      for (const each of [...buttons, other]) each.setAttribute("aria-pressed", String(each === chosen));
+      for (const each of buttons) each.setAttribute("aria-pressed", String(each === chosen));
+      other.setAttribute("aria-current", String(other === chosen));  // a field of colour is no button that stays pressed
     };
     buttons.forEach((button, i) => { button.onclick = () => choose(inks[i] ?? data.ground, button); });
     other.oninput = other.onclick = () => choose(other.value, other);

@@ -17,6 +17,7 @@ from core.datasets import labels
 from core.datasets.formats import formats
 from core.ground.settings import settings
 from core.ground.writing import many
+from core.media import media
 from pages.parts import form, shell, show
 from pages.parts import upload as upload_files
 from pages.parts.camera import camera, forget
@@ -25,12 +26,14 @@ READINGS = {
     "file": "By the file of labels",
     "splits": "As splits",
     "classes": "As classes",
+    "names": "By the names of the files",
     "none": "Without classes",
 }
 LABELS = {
     "file": "by a file of labels",
     "splits": "by the folders inside the splits",
     "classes": "by the folders",
+    "names": "by the names of the files",
     "none": "none",
 }
 WAYS = {"files": "Files or a ZIP", "folder": "A folder", "camera": "Camera"}
@@ -159,10 +162,17 @@ def keep(upload: Upload, name: str, source: str, values: dict[str, Any]) -> None
     if upload.place:
         upload_files.forget(upload.place)
     left_out = f", {len(dataset.refused):,} left out" if dataset.refused else ""
-    st.session_state["_done"] = f"{name}: {len(dataset):,} pictures imported{left_out}."
+    st.session_state["_done"] = (
+        f"{name}: {len(dataset):,} {called(dataset.medium.name)} imported{left_out}."
+    )
     st.session_state["data.next"] = name
     _close()
     st.query_params.pop("data.view", None)  # to the new pictures
+
+
+def called(medium: str) -> str:
+    """Names items of a medium, by its name, as they are brought."""
+    return "pictures" if medium == "image" else media.get(medium).title.lower()
 
 
 def taken() -> Upload | None:
@@ -343,14 +353,21 @@ def facts(preview: datasets.Preview, reading: dict[str, Any], by: str) -> None:
     listed = ", ".join(f"{name} {count:,}" for name, count in classes[:_LISTED])
     more = f" and {len(classes) - _LISTED:,} more" if len(classes) > _LISTED else ""
     splits = ", ".join(f"{count:,} {name}" for name, count in reading["splits"].items())
-    deep = f"more than 8 in {preview.deep:,}" if preview.deep else "1" if preview.ones else "8"
+    bits = ""
+    if datasets.datasets.get(preview.source).medium == "image":
+        bits = f"  \n**Bits** {_deep(preview)} per channel"
     st.markdown(
         (f"**Format** {shell.plain(preview.format)}  \n" if preview.format else "")
         + f"**Classes** {len(classes):,}"
         + (f": {shell.plain(listed)}{more}" if classes else "")
         + f"  \n**Splits** {splits or 'drawn from all of them'}"
-        + f"  \n**Labels** {by}  \n**Bits** {deep} per channel"
+        + f"  \n**Labels** {by}"
+        + bits
     )
+
+
+def _deep(preview: datasets.Preview) -> str:
+    return f"more than 8 in {preview.deep:,}" if preview.deep else "1" if preview.ones else "8"
 
 
 def of_formats() -> set[str]:
@@ -429,7 +446,8 @@ def read_as(upload: Upload, values: dict[str, Any]) -> str:
     knobs = datasets.config_of(preview.source).knobs()
     others = len(preview.refused)
     st.markdown(
-        f"**{preview.pictures:,}** pictures" + (f"; {preview.beside}" if preview.beside else "")
+        f"**{preview.pictures:,}** {called(datasets.datasets.get(preview.source).medium)}"
+        + (f"; {preview.beside}" if preview.beside else "")
     )
     about = st.container()
     left = [f"Left out: {shell.plain(f'{file} {why}')}" for file, why in preview.refused[:_NAMED]]
@@ -438,7 +456,8 @@ def read_as(upload: Upload, values: dict[str, Any]) -> str:
     if left:
         st.caption("  \n".join(left))
     values |= controls(preview, knobs, prefix)
-    values |= sized(preview, knobs)
+    if "size" in knobs:
+        values |= sized(preview, knobs)
     if preview.columns:
         # of a format that keeps patients together, another column can be chosen, and none cannot
         options = preview.columns if preview.group else ("", *preview.columns)

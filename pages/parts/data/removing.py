@@ -20,7 +20,8 @@ FILLS = 4
 
 def possible(dataset: Any) -> bool:
     """Tells whether something can be marked on the pictures of a dataset."""
-    return len(dataset.seen) == 3 and dataset.seen[0] in (1, 3) and max(dataset.seen[1:]) <= WIDEST
+    shape = dataset.shape
+    return dataset.medium.item == "picture" and shape[0] in (1, 3) and max(shape[1:]) <= WIDEST
 
 
 def offer(dataset: Any) -> bool:
@@ -33,9 +34,15 @@ def offer(dataset: Any) -> bool:
     )
 
 
-def draw(dataset: Any, image: int) -> None:
-    """Lets a person mark a part of a picture, fills it, and decides that a fill takes the picture's place."""
-    from core import augment, latent
+def draw(dataset: Any, image: int, beside: Any) -> None:
+    """Lets a person mark a part of a picture, fills it, and decides that a fill takes the picture's place.
+
+    Args:
+        dataset: What it is of.
+        image: Its index.
+        beside: The container next to it, where the fills are seen without scrolling.
+    """
+    from core import augment
 
     listed = {run.id: run for run in augment.runs_for("repair", dataset)}
     if not listed:
@@ -57,10 +64,18 @@ def draw(dataset: Any, image: int) -> None:
         key=f"data.item.remove.hole.{image}",
         alt=f"Image {image}, over which you mark what is to go",
     )
-    if not mask.any():
-        st.caption("Draw around what is to go: it should lie wholly inside.")
-        return
-    opened = runs.open_model(listed[chosen])
+    with beside:
+        if not mask.any():
+            st.caption("Draw around what is to go: it should lie wholly inside.")
+            return
+        fill(dataset, image, listed[chosen], x, mask)
+
+
+def fill(dataset: Any, image: int, run: Any, x: Any, mask: np.ndarray) -> None:
+    """Fills a marked part of a picture when that is asked for, and offers the fills."""
+    from core import latent
+
+    opened = runs.open_model(run)
     space = latent.open_space(opened)
     seed = st.session_state.setdefault("data.item.remove.seed", 0)
     content = (

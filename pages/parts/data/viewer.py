@@ -44,7 +44,7 @@ def _dialog(dataset: Any, among: np.ndarray) -> None:
     left, right = st.columns([1, 1.2], gap="medium")
     with left:
         if removing.offer(dataset):
-            removing.draw(dataset, image)
+            removing.draw(dataset, image, right)
         else:
             show.item(
                 dataset.x[image],

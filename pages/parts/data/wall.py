@@ -15,6 +15,7 @@ from core.catalog import UserError
 from core.ground import tables
 from pages.parts import form, shell, show
 from pages.parts.data import load, mending, titles, viewer
+from pages.parts.own import own
 
 MARKS = {
     "exclude": "✕",
@@ -84,9 +85,10 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
     book = mending.opened(dataset)
     acts = dict.fromkeys(book.repaired, "repair") | {at: act for at, (act, _) in book.state.items()}
     decided = {i: MARKS[acts[int(at)]] for i, at in enumerate(part) if at in acts}
+    x = shrunk(beside(dataset, part), 2 * side)
     show.pictures(
-        shrunk(beside(dataset, part), 2 * side),
-        columns=12 if dataset.pair is None else 6,
+        x,
+        columns=max(2, round(12 * x.shape[2] / x.shape[3])),  # wide ones take more room
         key="data.wall",
         titles=titles(dataset, part),
         clickable=True,
@@ -106,6 +108,8 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
             f"{len(index):,} images. Click one to see it at large; select with the box in its corner, "
             f"with Shift all up to it.{meant}"
         )
+    if (read := own(dataset.medium, "look")) is not None:
+        read(dataset, part)
     mending.notice(dataset)
     if (tile := show.clicked("data.wall", len(part))) is not None:
         viewer.open(dataset, int(part[tile]), index)
@@ -346,7 +350,8 @@ def summary(dataset: datasets.Dataset) -> None:
     """Shows counts, what was left out, and what is worth knowing."""
     splits = ", ".join(f"{len(index):,} {name}" for name, index in dataset.splits.items())
     st.markdown(
-        f"**{dataset.medium.describe(len(dataset), dataset.shape)}**, {dataset.levels} levels"
+        f"**{dataset.medium.describe(len(dataset), dataset.shape)}**"
+        + (f", {dataset.levels} levels" if dataset.medium.dtype == "uint8" else "")
         + (f", **{len(dataset.classes)}** classes" if dataset.labelled else ", without labels")
         + f"  \n{splits}"
         + (f", kept together by **{shell.plain(dataset.group)}**" if dataset.group else "")

@@ -105,11 +105,13 @@ def conditions(evaluation: Evaluation) -> None:
         *(f"{name} {value}" for name, value in shared["sampling"].items()),
         f"seed {shared['seed']}",
     ]
+    state = f"step {evaluation.step:,} ({evaluation.images:,} training images seen)"
+    if not evaluation.images:  # nobody here knows what it has seen
+        state = "a model that was brought"
     st.caption(
         shell.plain(
-            f"{shared['n']:,} generated images from step {evaluation.step:,} ({evaluation.images:,} training images "
-            f"seen) beside {shared['n_reference']:,} real ones ({shared['reference']} split of {shared['dataset']}), "
-            f"{seen}."
+            f"{shared['n']:,} generated images from {state} beside {shared['n_reference']:,} real ones "
+            f"({shared['reference']} split of {shared['dataset']}), {seen}."
         ),
         help=shell.plain(f"{about}To measure the same again: {', '.join(exact)}."),
     )

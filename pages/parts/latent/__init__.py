@@ -19,6 +19,7 @@ import streamlit as st
 from core import jobs, runs
 from core.catalog import UserError, unknown
 from core.ground import sheets, xmp
+from pages.parts import show
 from pages.parts.pad import Sheet, View
 
 LIMIT = 6.0  # positions on a plane lie within plus and minus this
@@ -135,6 +136,18 @@ class Spot:
         from core import latent
 
         return latent.trained_on(self.run)
+
+    def prepare(self) -> None:
+        """Opens the dataset, with a bar while it is made for the first time; whoever needs one that is gone says so."""
+        from core import latent
+
+        bar = show.Bar()
+        try:
+            self.dataset = latent.trained_on(self.run, bar)
+        except UserError:
+            pass
+        finally:
+            bar.close()
 
     @cached_property
     def plane(self) -> Any:
@@ -357,13 +370,18 @@ def arrive(*, pressed: bool = True, **controls: Any) -> None:
             controls are drawn: what a callback sets itself is lost when it asks for another run.
     """
     if st.session_state.get("latent.plane") in PASSING:
-        controls = {"plane": "principal"} | controls
+        controls = {"plane": through()} | controls
     st.session_state["latent.next"] = {f"latent.{name}": x for name, x in controls.items()}
     st.session_state.pop("latent.was", None)
     if pressed:
         st.rerun("latent.explore")
     else:  # where a part is drawn, Streamlit runs that part again or all
         st.rerun()
+
+
+def through() -> str:
+    """Names a kind of plane that goes through any point: main directions, or what is free where they are dear."""
+    return "coordinates" if st.session_state.get("latent.costly") else "principal"
 
 
 def take_next() -> None:

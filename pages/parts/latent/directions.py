@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from core import runs
+from core import datasets, runs
 from core.ground.writing import percent
 from pages.parts import shell, show
-from pages.parts.latent import SEPARATOR, Spot, land, of_kind, regressed, view_link
+from pages.parts.latent import SEPARATOR, Spot, costly, land, of_kind, regressed, view_link
 
 KINDS = {
     "principal": "Main",
@@ -39,6 +39,10 @@ def draw(spot: Spot) -> None:
     )
     if kind not in kinds:
         kind = kinds[0]
+    if "local" not in kinds:
+        costly.ready(spot.space, "local", "")
+    if kind == "principal" and not costly.ready(spot.usual, "principal", "latent.directions.find"):
+        return
     names = latent.named(spot.usual)
     directions = known(spot) if kind == "known" else of_kind(spot, kind)
     if not directions:
@@ -136,6 +140,7 @@ def offered(spot: Spot) -> list[str]:
     from core.measure import features
 
     has = {
+        "local": not latent.costly(spot.space, "local"),
         "factors": bool(latent.factors(spot.usual, 1)),
         "known": features.readable(spot.dataset) and not spot.space.slow,
         "named": bool(latent.named(spot.usual)),
@@ -226,9 +231,12 @@ def combine(spot: Spot, plus: str, minus: str) -> None:
 
 def take(spot: Spot, name: str, axis: int) -> None:
     """Makes a direction an axis of the pad, through the image under the ring."""
+    from core import latent
+
     axes = list(view_link.axes(spot.checkpoint.run))
     if len(axes) < 2:
-        main = [f"principal{SEPARATOR}{direction.name}" for direction in of_kind(spot, "principal")]
+        there = [] if latent.costly(spot.usual) else of_kind(spot, "principal")
+        main = [f"principal{SEPARATOR}{direction.name}" for direction in there]
         axes = [next((each for each in main if each != name), name)] * 2
     axes[axis] = name
     view_link.take_axes(spot.checkpoint.run, axes)
@@ -264,7 +272,7 @@ def classifier_of(spot: Spot) -> Any | None:
     for run in runs.listing():
         if (
             run.kind == "classifier"
-            and run.config["dataset"] == spot.run.config["dataset"]
+            and datasets.alike(run.config["dataset"], spot.run.config["dataset"])
             and runs.checkpoints(run)
         ):
             return runs.open_model(run).model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -10,11 +11,12 @@ import streamlit as st
 from core.catalog import UserError
 from core.ground import sheets, xmp
 from pages.parts import show
-from pages.parts.latent import Spot, save
+from pages.parts.latent import TURNS, Spot, save
 from pages.parts.tiles import tiles
 
 MOST_KEYS = 24
 MOST_FRAMES = 240
+MOST_HEARD = 12  # moments of a film, of which each takes a second
 
 
 def draw(spot: Spot) -> None:
@@ -73,7 +75,8 @@ def draw(spot: Spot) -> None:
         )  # fmt: skip
     spans = len(keys) if loop else len(keys) - 1
     frames = max(2, min(MOST_FRAMES, round(spans * seconds * rate)))
-    x = spot.space.images(latent.walk(spot.space, keys, frames, way, loop))
+    points = latent.walk(spot.space, keys, frames, way, loop)
+    x = spot.space.images(points)
     metadata = spot.metadata() | {
         "keys": text if source == "images" else [list(pin) for pin in pinned],
         "plane": spot.choice.kind,
@@ -107,6 +110,7 @@ def draw(spot: Spot) -> None:
             f"{frames} images, {frames / rate:.1f} s"
             + (f"; a film has at most {MOST_FRAMES}." if frames == MOST_FRAMES else ".")
         )
+        heard(spot, points, name)
         with st.container(horizontal=True):
             kinds = [("GIF", "image/gif", latent.gif), ("WebP", "image/webp", latent.webp)]
             kinds += [("MP4", "video/mp4", latent.mp4)] * latent.mp4_ready()
@@ -129,6 +133,28 @@ def draw(spot: Spot) -> None:
             st.caption(
                 "No MP4 here: the server does not have the program ffmpeg. GIF and WebP play everywhere."
             )
+
+
+def heard(spot: Spot, points: Any, name: str) -> None:
+    """Lets the way be heard, as one file that goes over from moment to moment; nothing where items make no sound."""
+    medium = spot.opened.medium
+    if medium.join is None:
+        return
+    few = points[np.linspace(0, len(points) - 1, min(len(points), MOST_HEARD)).round().astype(int)]
+    with TURNS:
+        content = medium.join(spot.space.items(few))
+    st.audio(content, medium.mime)
+    st.caption(
+        f"The way to hear: {len(few)} of its moments, each going over into the next. Films in files have no sound."
+    )
+    save(
+        f"Way ({medium.suffix[1:].upper()})",
+        content,
+        f"{name}{medium.suffix}",
+        key="latent.film.sound",
+        mime=medium.mime,
+        help="One sound, of 16 bits.",
+    )
 
 
 def numbers(text: str) -> list[int]:

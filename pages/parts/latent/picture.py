@@ -25,6 +25,7 @@ WAYS = {
     "draw": "Draw",
     "upload": "Upload",
     "camera": "Camera",
+    "record": "Microphone",
     "dataset": "Dataset",
 }
 
@@ -66,6 +67,7 @@ def ways(spot: Spot, pad: bool = False) -> list[str]:
         "draw": "drawing" in spot.dataset.medium.parts,
         "upload": reader is not None,
         "camera": reader is not None and "jpg" in reader.suffixes,
+        "record": reader is not None and "wav" in reader.suffixes,
     }
     return [way for way in WAYS if offered.get(way, True)]
 
@@ -95,6 +97,7 @@ def take(spot: Spot, key: str = "latent.mine", *, pad: bool = False) -> Taken | 
         "draw": drawn,
         "upload": uploaded,
         "camera": photographed,
+        "record": recorded,
         "dataset": chosen,
     }[way if way in offered else offered[0]](spot)
 
@@ -147,7 +150,9 @@ def uploaded(spot: Spot) -> Taken | None:
         type=list(source.suffixes) if (source := datasets.reader(spot.dataset)) else None,
         key="latent.upload",
         max_upload_size=min(20, settings().upload_mb),
-        help="It is turned upright, cut to a square and scaled to the size that the model knows.",
+        help="It is turned upright, cut to a square and scaled to the size that the model knows."
+        if "drawing" in spot.dataset.medium.parts
+        else "What is longer than an item of the dataset loses the rest.",
     )
     return None if file is None else Taken("your picture", file.getvalue(), None, spot.dataset)
 
@@ -162,6 +167,17 @@ def photographed(spot: Spot) -> Taken | None:
         help="Its middle square is taken; browsers give the camera to pages of this computer, or over https.",
     )
     return None if photo is None else Taken("your picture", photo.getvalue(), None, spot.dataset)
+
+
+def recorded(spot: Spot) -> Taken | None:
+    """Takes a recording of the microphone."""
+    sound = st.audio_input(
+        "A recording of the microphone",
+        key="latent.microphone",
+        label_visibility="collapsed",
+        help="Its loudest part is taken; browsers give the microphone to pages of this computer, or over https.",
+    )
+    return None if sound is None else Taken("your recording", sound.getvalue(), None, spot.dataset)
 
 
 def chosen(spot: Spot) -> Taken | None:
@@ -231,6 +247,15 @@ def present(spot: Spot, taken: Taken, label: int | None) -> None:
         max_height=190,
         max_zoom=20,
     )
+    audible = spot.opened.medium.mime.startswith("audio/")
+    if audible:
+        left, right = st.columns(2)
+        for side, words, item in zip((left, right), list(tiles), result["items"], strict=False):
+            with side:
+                st.caption(words)
+                show.item(
+                    item, spot.opened.medium, words, key=f"latent.found.{words}", max_height=110
+                )
     st.caption(
         " · ".join(tiles)
         + f". Mean squared error {result['error']:.4f}, found in {result['seconds']:.1f} s"
@@ -290,6 +315,7 @@ def find(spot: Spot, taken: Taken, label: int | None) -> dict[str, Any]:
         "point": [float(value) for value in last.point],
         "error": float(last.error),
         "seconds": time.perf_counter() - began,
+        "items": [prepared.x, spot.space.items(last.point)[0]],
         "notes": list(prepared.notes),
         "label": label,
     }

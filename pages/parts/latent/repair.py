@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +29,6 @@ WORTH = (
     "training images by 0.7. So pixels alone do not tell a fill from a copy; the class that it shows and the distance "
     "to training images do."
 )
-_BOX = re.compile(r"(\d{1,4})-(\d{1,4})-(\d{1,4})-(\d{1,4})")
-_BOXES = 24  # of a hole that stands in the address; of a finer one nothing does
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +58,13 @@ def draw(spot: Spot) -> None:
     """Asks what is to be repaired, and shows the fills."""
     from core.latent import repair
 
-    shape = spot.opened.model.spec.shape
+    shape, medium = spot.opened.model.spec.shape, spot.opened.medium
+    if medium.item != "picture" and medium.model == "picture":
+        st.caption(
+            f"A hole is marked on pictures, and this model makes {medium.title.lower()}. In Python, "
+            "`core.latent.repair.fill` takes a mask of what the model sees of them."
+        )
+        return
     if len(shape) != 3 or shape[0] not in (1, 3) or max(shape[1:]) > WIDEST:
         large = len(shape) == 3 and shape[0] in (1, 3)
         st.caption(
@@ -199,11 +202,16 @@ def settled(
 
 def marked(spot: Spot, x: Any) -> np.ndarray:
     """Lets a person mark the hole, bool (H, W): at first what the address names, else the middle."""
+    from core.latent import holes
+
     size = tuple(x.shape[2:])
-    kept = st.session_state.get("latent.repair.mask")
-    if kept is None or kept.shape != size:
-        kept = read(st.query_params.get("hole", ""), size)
-    if kept is None:
+    kept, named = st.session_state.get("latent.repair.mask"), st.query_params.get("hole", "")
+    if kept is None and named:
+        try:
+            kept = holes.read(named, size)
+        except UserError as error:
+            st.session_state["latent.repair.refused"] = str(error)
+    if kept is None or kept.shape != size:  # of another model it was another picture's
         kept = np.zeros(size, bool)
         kept[size[0] // 4 : size[0] - size[0] // 4, size[1] // 4 : size[1] - size[1] // 4] = True
     mask = hole(
@@ -212,9 +220,18 @@ def marked(spot: Spot, x: Any) -> np.ndarray:
         key="latent.repair.hole",
         alt="The picture, over which you mark what is to be filled in",
     )
+    refused = st.session_state.get("latent.repair.refused")
+    if refused is not None and not (mask == kept).all():  # what is marked by hand counts
+        refused = st.session_state["latent.repair.refused"] = None
     st.session_state["latent.repair.mask"] = mask
-    address = written(mask)
-    if st.query_params.get("hole", "") != address:
+    address = holes.written(mask)
+    if refused:
+        st.caption(shell.plain(f"{refused} The middle is marked instead."))
+    elif not address:
+        st.caption(
+            f"This hole is too fine for a link, which holds {holes.LONGEST:,} letters of it. Numbers keeps it."
+        )
+    if named != address:
         if address:
             st.query_params["hole"] = address
         else:
@@ -258,27 +275,6 @@ def beyond(spot: Spot, prepared: Any) -> tuple[Any, Any, dict[str, Any]]:
         max_zoom=30,
     )
     return x, repair.Known.mask(inside), {"share": share / 100, "place": place}
-
-
-def written(mask: np.ndarray) -> str:
-    """Writes a mask for the address; nothing where it takes too many boxes."""
-    from core.latent import holes
-
-    found = holes.boxes(mask)
-    return "" if len(found) > _BOXES else "_".join("-".join(map(str, box)) for box in found)
-
-
-def read(text: str, size: tuple[int, ...]) -> np.ndarray | None:
-    """Reads a mask of a size (H, W) from the address; None of anything else."""
-    parts = text.split("_", _BOXES)
-    found = [match for part in parts if (match := _BOX.fullmatch(part))]
-    if not text or len(found) != len(parts) or len(parts) > _BOXES:
-        return None
-    mask = np.zeros(size, bool)
-    for match in found:
-        x, y, w, h = map(int, match.groups())
-        mask[y : y + h, x : x + w] = True
-    return mask if mask.any() else None
 
 
 # --- What comes of it -------------------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ def draw(spot: Spot) -> None:
                     help=f"The plane of the pad then goes through image {ends[0]}.",
                 )
         buttons = st.container(horizontal=True)
+        if spot.opened.medium.mime.startswith("audio/"):
+            hear(spot, ends if walks else [0])
     with buttons:
         save(
             "Grid",
@@ -99,6 +101,23 @@ def draw(spot: Spot) -> None:
                 f"{spot.run.id}-{ends[0]}-{ends[1]}.png",
                 key="latent.save.strip",
             )
+
+
+def hear(spot: Spot, chosen: list[int]) -> None:
+    """Plays the images that are marked."""
+    import torch
+
+    opened = spot.opened
+    with torch.inference_mode():
+        where = next(opened.model.parameters()).device
+        labels = [spot.label_of(i) for i in chosen]
+        y = torch.tensor(labels, device=where) if opened.classes else None
+        made = opened.model.sample(chosen, y, spot.choice.seed, spot.sampling)
+    items = opened.medium.kept(made)
+    for side, mark, number, item in zip(st.columns(len(chosen)), "AB", chosen, items, strict=False):
+        with side:
+            name = f"{mark}, image {number} of seed {spot.choice.seed}"
+            show.item(item, opened.medium, name, key=f"latent.heard.{mark}", max_height=120)
 
 
 def begin(image: int) -> None:

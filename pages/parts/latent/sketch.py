@@ -151,6 +151,9 @@ def present(spot: Spot, word: str, known: Any, data: Any) -> None:
         said += f". Mean squared error {rendered.error:.4f}"
     else:
         said += f". Made in {took:.0f} ms"
+    if not _varies(spot.checkpoint.run, spot.checkpoint.step, spot):
+        gives = "give" if word.endswith("s") else "gives"
+        said += f". The same {word} always {gives} the same image: the model has no noise, so no seed makes a variant"
     st.caption(shell.plain(f"{said[0].upper()}{said[1:]}."))
     metadata = spot.metadata() | {"condition": word}
     if data is None:
@@ -180,6 +183,14 @@ def _held_out(key: str, index: int, _spot: Spot) -> Any:
         return latent.held_out(
             _spot.opened, _spot.dataset, index, _spot.sampling, _spot.choice.seed
         )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _varies(run: str, step: int, _spot: Spot) -> bool:
+    from core import latent
+
+    with TURNS:
+        return latent.varies(_spot.opened)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

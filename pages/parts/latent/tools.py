@@ -20,6 +20,7 @@ from pages.parts.latent import (
     side_by_side,
     sketch,
     translate,
+    write,
 )
 
 
@@ -32,6 +33,7 @@ class Tool:
         draw: Draws it.
         spacious: Whether it needs a latent space.
         follows: Whether it draws anew when the ring rests elsewhere.
+        compares: Whether it looks at the dataset.
         fits: Whether a model can do it.
     """
 
@@ -39,20 +41,22 @@ class Tool:
     draw: Callable[[Spot], None]
     spacious: bool = True
     follows: bool = False
+    compares: bool = True
     fits: Callable[[runs.Opened], bool] = lambda opened: True
 
 
 TOOLS = {
-    "samples": Tool("Samples", samples.draw, spacious=False),
+    "samples": Tool("Samples", samples.draw, spacious=False, compares=False),
     "directions": Tool("Directions", directions.draw, follows=True),
-    "beside": Tool("Side by side", side_by_side.draw),
+    "beside": Tool("Side by side", side_by_side.draw, compares=False),
     "map": Tool("Map", atlas.draw),
     "picture": Tool("Your image", picture.draw),
     "repair": Tool("Repair", repair.draw, follows=True),
     "translate": Tool("Translate", translate.draw, follows=True),
     "making": Tool("How it is made", how_made.draw, follows=True),
-    "film": Tool("Film", film.draw),
+    "film": Tool("Film", film.draw, compares=False),
     "sketch": Tool("From a sketch", sketch.draw, spacious=False, fits=sketch.fits),
+    "write": Tool("Write", write.draw, spacious=False, fits=write.fits),
 }
 
 

@@ -11,9 +11,10 @@ import streamlit as st
 
 from core import jobs, runs
 from core.catalog import UserError
+from core.ground.writing import duration
 from pages.parts import form, pad, shell
 from pages.parts.component import numbers, told
-from pages.parts.latent import LIMIT, Choice, Spot, land, moments, save
+from pages.parts.latent import LIMIT, Choice, Spot, costly, land, moments, save, through
 
 FIELDS = {  # the controls of each kind of plane, after "latent."
     "principal": ("across", "down"),
@@ -37,9 +38,11 @@ LARGEST = 8_000_000  # bytes of a picture dropped on the pad
 def plane(choice: Choice, opened: runs.Opened) -> Choice:
     """Draws the controls of the plane and completes the choice."""
     from core import latent
+    from core.models import Prompts
 
     assert opened.sampling is not None
     space = latent.open_space(opened, opened.sampling.of(dict(choice.sampling), "sampling"))
+    usual = space if isinstance(opened.model, Prompts) else latent.open_space(opened)
     named = axes(opened.run)
     left_out = {
         "labels": space.classes < 2 or space.prompted,
@@ -47,7 +50,7 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
         "prompts": not space.prompted,
     }
     kinds = [kind for kind in latent.PLANES if not left_out.get(kind)]
-    begin(space, opened)
+    begin(usual, opened)
     kind = st.selectbox(
         "Plane to drag on",
         kinds,
@@ -58,6 +61,16 @@ def plane(choice: Choice, opened: runs.Opened) -> Choice:
     )
     st.session_state["latent.plane.now"] = kind
     which = _which(kind, space, opened, named)
+    st.session_state["latent.costly"] = latent.costly(usual)
+    if wanted := costly.needed(kind, named):
+        meanwhile = "Until then the pad shows two numbers of the latent."
+        if not costly.ready(usual, wanted, "latent.find", meanwhile):
+            kind, which = "coordinates", (0, min(1, space.latent - 1))
+    elif st.session_state["latent.costly"]:
+        st.caption(
+            f"Its main directions would take about {duration(latent.foretold(usual))} to find here; another plane "
+            "asks before it looks for them."
+        )
     landed = st.session_state.get("latent.landed")
     if landed is not None and (landed["run"] != opened.run or len(landed["point"]) != space.dim):
         landed = None  # it belongs to another model
@@ -115,7 +128,7 @@ def classed() -> None:
         st.session_state.get("latent.class") is not None
         and st.session_state.get("latent.plane") == "labels"
     ):
-        st.session_state["latent.plane"] = "principal"
+        st.session_state["latent.plane"] = through()
 
 
 def axes(run: str) -> tuple[str, ...]:

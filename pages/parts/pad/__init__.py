@@ -168,6 +168,7 @@ def pad(
     marks: Sequence[tuple[str, float, float]] = (),
     side: int = 400,
     roams: bool = True,
+    instant: bool = False,
     on_view: Callable[[], None] = lambda: None,
     on_drop: Callable[[], None] = lambda: None,
     on_stay: Callable[[], None] = lambda: None,
@@ -194,6 +195,7 @@ def pad(
         marks: A short name with its position, for example ("A", x, y).
         side: Longest side of the plane in CSS pixels.
         roams: Whether the window can be moved, for which new sheets are requested.
+        instant: Whether what is exact is asked for as soon as somebody presses, and not only when the pointer rests.
         on_view: Called before the rerun that answers a request.
         on_drop: Called when a picture was dropped on the pad; its state holds ``dropped.content``, base64.
         on_stay: Called when the pad is to begin at a moment of the walk; its state holds ``stayed.at``, where the walk
@@ -207,6 +209,7 @@ def pad(
         "limit": limit,
         "side": side,
         "roams": roams,
+        "instant": instant,
         "answer": view.number,
         "ms": dict(ms),
         "marks": [{"label": label, "at": [x, y]} for label, x, y in marks],

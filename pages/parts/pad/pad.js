@@ -5,6 +5,7 @@
 // for a new sheet when the window moves, and for the exact image when the pointer rests. One request is under way at a
 // time, and only the newest wish follows it.
 const REST = 140;      // ms without a move until the exact image is asked for
+const HASTE = 40;      // the same for what is heard
 const PATIENCE = 8000; // ms until a request counts as lost
 const PINS = 24;
 const LARGEST = 8e6;   // bytes of a picture dropped here
@@ -199,7 +200,8 @@ function show(me) {
     if (me.pointers.size === 2) { me.pinch = spread(); return; }
     me.times = [];
     to(place(event));
-    later();
+    if (data.instant) wish(true);
+    else later();
   }
 
   function move(event) {
@@ -212,7 +214,7 @@ function show(me) {
       return;
     }
     to(place(event));
-    later();
+    later(true, data.instant ? HASTE : REST);
     push(event);
   }
 

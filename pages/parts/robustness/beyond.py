@@ -23,7 +23,7 @@ def _newest(question: Question, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _start(label: str, help: str, question: Question, **values: Any) -> None:
+def _start(label: str, help: str, question: Question, *, ready: bool = True, **values: Any) -> None:
     shell.press(
         st,
         label,
@@ -31,10 +31,10 @@ def _start(label: str, help: str, question: Question, **values: Any) -> None:
         question,
         type="primary",
         key=f"robust.start.{label}",
-        disabled=not shell.may_change(),
+        disabled=not (shell.may_change() and ready),
         help=help,
     )
-    if told := takes(question, **values):
+    if ready and (told := takes(question, **values)):
         st.caption(told)
 
 
@@ -168,20 +168,25 @@ def transfer(question: Question) -> None:
     from core.norms import norm_of
     from core.robustness import classifiers
 
-    names = {choice.id: choice.title for choice in classifiers.available(question.data)}
+    choices = {choice.id: choice for choice in classifiers.available(question.data)}
     others = st.multiselect(
         "Try them on",
-        [id for id in names if id not in ("", question.classifier)],
+        [id for id in choices if id not in ("", question.classifier)],
         key="robust.others",
-        format_func=lambda id: names[id],
+        format_func=lambda id: choices[id].title,
         help="Adversarial images of each classifier are shown to every other one.",
     )
     _start(
         "Measure transfer",
         "Attacks each of them, and tries the images on all; as a job.",
         question,
+        ready=bool(others),
         **{"attack.transfer": ",".join(others), "attack.attacks": "noise"},
     )
+    if any(choices[id].answers_only for id in (question.classifier, *others) if id in choices):
+        st.caption(
+            "A classifier that gives answers only has no gradients: images against it are made by queries (Square)."
+        )
     table = _newest(question, "transfer.json")
     if table is None:
         with shell.empty(

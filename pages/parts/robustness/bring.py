@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 CODE = """from core.robustness import check
 report = check(model, x, y)  # images in [0, 1]
 
-# or: python -m core attack --classifier package.module:factory --weights w.safetensors
+# or, in a terminal:
+# python -m core attack --weights w.safetensors \\
+#     --classifier package.module:factory
 """
 WAYS = {"files": "A file or a ZIP", "folder": "A folder"}
 _LOOKED = "robust.looked"  # what was found in the files, by their mark

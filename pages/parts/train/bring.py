@@ -12,6 +12,7 @@ from core.catalog import UserError
 from core.ground.settings import settings
 from core.ground.writing import duration
 from pages.parts import form, shell, upload
+from pages.parts.data import load
 
 if TYPE_CHECKING:
     from core.brought import Seen
@@ -108,8 +109,11 @@ def nothing() -> None:
     generators = [o for o in brought.origins if o.files and o.sampling is not None]
     titles = "  \n".join(f"**{origin.title}**" for origin in generators)
     with shell.empty(
-        f"{titles}  \nOnly numbers (.safetensors) and text (.json) are read: nothing is ever run or unpickled. At most "
-        f"{settings().upload_mb} MB.  \nWhat is in it is shown here, before anything is kept.",
+        f"{titles}  \nOnly numbers (.safetensors), text (.json) and graphs (.onnx) are read: no program is ever run, "
+        "nothing unpickled; a graph is tried in a process apart. At most "
+        f"{settings().upload_mb:,} MB together and pictures of {settings().max_side} px: `SIMULACRA_MAX_UPLOAD_MB` and "
+        "`SIMULACRA_MAX_SIDE` raise that, for Stable Diffusion 1 and 2 to 5,000 MB and 512 px.  \nWhat is in it is "
+        "shown here, before anything is kept.",
         ":material/deployed_code:",
     ):
         pass
@@ -240,7 +244,7 @@ def belongs() -> datasets.Dataset:
         help="The dataset that it belongs to, with items of the same shape: it names the classes, and Evaluate "
         "compares with it.",
     )
-    return datasets.load(chosen, {})
+    return load(chosen, {})
 
 
 def asked(mark: str, seen: Seen) -> dict[str, Any]:

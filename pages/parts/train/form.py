@@ -13,7 +13,7 @@ from core import datasets, jobs, kinds, runs
 from core.catalog import Knob, UserError
 from core.ground.writing import duration
 from core.kinds import train as training
-from core.media import Form, Medium
+from core.media import Medium
 from pages.parts import form, shell
 
 
@@ -183,7 +183,7 @@ def settings(kind: str, chosen: dict[str, str], medium: Medium) -> dict[str, Any
     with further:
         if "augment" in parts:
             critic = "family" in chosen and families.get(chosen["family"]).critic
-            asked["train.augment"] = chain(critic, medium.item)
+            asked["train.augment"] = chain(critic, medium)
         if "extra" in parts:
             asked["train.extra"] = extra(chosen["dataset"], parts["extra"].knobs())
         if parts["dataset"].knobs():
@@ -233,11 +233,11 @@ def expected(kind: str, chosen: dict[str, str], values: dict[str, Any]) -> str:
     )
 
 
-def chain(critic: bool, items: Form) -> dict[str, Any]:
+def chain(critic: bool, medium: Medium) -> dict[str, Any]:
     """Asks for a chain of Augment, a preset, a saved one, or none, and for its place if there is a critic."""
     from core import augment
 
-    titles = {"": "none"} | augment.trainable(items)
+    titles = {"": "none"} | augment.trainable(medium.item, medium.name)
     key = "train.augment.pipeline"
     if st.session_state.get(key) not in titles:  # deleted meanwhile
         st.session_state[key] = ""

@@ -13,6 +13,7 @@ from core.measure import learning
 from core.media import media
 from core.models import Spec, families
 from pages.parts import form, shell
+from pages.parts.data import load
 from pages.parts.train.form import go_on_from
 
 EARLY = 0.3  # share of a training after which no better quality ends it
@@ -175,7 +176,7 @@ def said(run: jobs.Job, name: str, values: dict[str, Any]) -> None:
         return
     from core.training import further
 
-    dataset = datasets.load(name, values)
+    dataset = load(name, values)
     taken = further.lineage(runs.record(run)["dataset"]["classes"], dataset.classes)
     count, held = (len(dataset.splits[part]) for part in ("train", "valid"))
     text = f"{count:,} training images, {held:,} held out."

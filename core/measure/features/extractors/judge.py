@@ -16,6 +16,7 @@ from core.datasets import Dataset, evenly
 from core.ground.watch import UNWATCHED, Watch
 from core.measure.features.embedding import LENGTHS, bounded, spread
 from core.measure.features.extractors import extractors
+from core.media import EVERY
 from core.tensors import Batch
 from core.training import TrainConfig, Trainer, spec_of
 from core.training.trained import file_of, finished, once
@@ -55,8 +56,9 @@ class Judge:
 
 
 def _recipe(dataset: Dataset) -> dict[str, Any]:
-    images = LENGTHS.get(dataset.name, LENGTHS["other"])
-    return {
+    images = LENGTHS.get(dataset.name) or LENGTHS.get(dataset.medium.name, LENGTHS["other"])
+    practised = {"practised": dataset.medium.name} if dataset.medium.practise else {}
+    return practised | {
         "classifier": ClassifierConfig().record(),
         "train": TrainConfig(images=images, batch=128, precision="float32").record(),
         "spec": spec_of(dataset).record(),
@@ -90,7 +92,7 @@ def judge(dataset: Dataset, device: torch.device, watch: Watch = UNWATCHED) -> J
     weights = once(
         file,
         f"the judge of {dataset.name}",
-        lambda: Trainer(model, dataset, train, device),
+        lambda: Trainer(model, dataset, train, device, practise=dataset.medium.practise),
         lambda net: _measured(net, dataset, device),
         watch,
     )
@@ -127,11 +129,12 @@ def taught(
     """Trains a classifier like the judge of ``dataset``, as long, on other images, to test what these teach."""
     recipe = _recipe(dataset)
     train = TrainConfig.of(recipe["train"] | {"seed": seed}, "train")
-    trainer = Trainer(runs.network(recipe), lessons, train, device)
+    practise = dataset.medium.practise
+    trainer = Trainer(runs.network(recipe), lessons, train, device, practise=practise)
     return finished(trainer, "Training a classifier on them", watch)
 
 
-@extractors.add("judge", "Judge", labels=True)
+@extractors.add("judge", "Judge", labels=True, takes=EVERY)
 def _judge(
     dataset: Dataset, device: torch.device, weights: str = "", watch: Watch = UNWATCHED
 ) -> Judge:
