@@ -77,7 +77,7 @@ def letters(made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
 
 def blocks(seen: Any) -> list[str]:
     """The texts that are set out on a page, as HTML."""
-    return [each.proto.body for each in seen.at.get("html") if "text-read" in each.proto.body]
+    return [each.proto.body for each in seen.at.get("html") if "<pre" in each.proto.body]
 
 
 def test_a_prompt_is_written_on_and_each_byte_is_coloured_by_its_surprise(visit, letters, capsys):
