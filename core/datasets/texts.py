@@ -480,6 +480,7 @@ def preview(config: TextsConfig) -> Preview:
         "file": "each file is a class",
         "folder": "each folder is a class",
     }
+    kind = {"none": "none", "file": "names", "folder": "classes"}.get(reading.by, "file")
     size = sum(len(document.text) for document in documents)
     sentence = (
         f"{many(len(documents), 'text')} with {size:,} letters, "
@@ -492,7 +493,7 @@ def preview(config: TextsConfig) -> Preview:
         ),
         readings=(
             {
-                "kind": "texts",
+                "kind": kind,
                 "sentence": files.shown(sentence),
                 "notes": [],
                 "folders": [],
@@ -504,14 +505,13 @@ def preview(config: TextsConfig) -> Preview:
                 else {},
             },
         ),
-        taken="texts",
+        taken=kind,
         samples=tuple(
             (files.shown(document.name), picture)
             for document, picture in zip(documents[:GLANCE], shown, strict=True)
         ),
         format=reading.kind,
         knobs=("length", "column", "label", "whole"),
-        columns=reading.columns,
     )
 
 

@@ -6,15 +6,21 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from core import datasets
+from core.building import readback
+from core.building.layouts import layouts
+from core.building.outgoing import Outgoing
 from core.catalog import UserError
 from core.commands import commands  # noqa: F401  registers
-from core.media import media
+from core.measure.metrics import metrics
+from core.media import FORMS, media
 from core.media import text as medium
 from core.models import Scores, Spec, Writes, build
 from core.models.transformer import Transformer, TransformerConfig, TransformerSampling
@@ -286,6 +292,28 @@ def test_it_learns_to_write_what_it_has_read(learned):
     assert learned.log_prob(right, None, generator) > learned.log_prob(wrong, None, generator) + 5
 
 
+def test_an_evaluation_says_nats_beside_the_counts_and_copied_runs(learned):
+    x = windows(SAID, 32)
+    sets = {
+        name: SimpleNamespace(x=x[rows])
+        for name, rows in (("train", slice(2, 12)), ("held_out", slice(0, 2)))
+    }
+    log = learned.log_prob(torch.as_tensor(x[:2]) / 255, None, torch.Generator()).numpy()
+    evaluator: Any = SimpleNamespace(**sets, scored=2, log_probs=lambda part: log)
+    score = metrics.get("nats").make(evaluator, sets["held_out"])
+    bytes_ = sum(len(text) + 1 for text in SAID[:2])
+    assert score.estimate.value == pytest.approx(-log.sum() / bytes_)
+    counted = np.nansum(Counts.of(x[2:12]).nats(x[:2]))
+    assert (
+        score.details["counts"] == pytest.approx(counted / bytes_)
+        and "table of counts" in score.note
+    )
+    copied = metrics.get("copied_run").make(evaluator, sets["train"])
+    unseen = metrics.get("copied_run").make(evaluator, sets["held_out"])
+    assert copied.value > unseen.value and copied.low <= copied.value <= copied.high
+    assert metrics.get("bits").takes == FORMS and "tokens" in metrics.get("kid").takes
+
+
 # --- Imports --------------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +470,18 @@ def test_pictures_with_a_table_beside_them_stay_pictures(tmp_path):
     with pytest.raises(UserError, match="read as pictures"):
         texts.found(texts.TextsConfig(path=str(path)))
     assert datasets.preview({"path": str(path)}).source == "folder"
+
+
+@pytest.mark.parametrize("name", ["folder", "parquet", "webdataset"])
+def test_texts_leave_and_come_back_byte_by_byte(tmp_path, name):
+    pytest.importorskip("pyarrow")
+    x = windows([*SAID, "a letter cut: ÄÖÜ"], 15)
+    order = np.arange(len(x))
+    splits = {"train": order[2:], "valid": order[:1], "test": order[1:2]}
+    data = datasets.assemble(x, order % 2, ("a", "b"), splits, medium="text")
+    going = Outgoing(data)
+    layouts.get(name).make(going, tmp_path)
+    assert readback.compare(going, tmp_path).differences == []
 
 
 def test_the_sentences_say_what_is_true_of_each_face():
