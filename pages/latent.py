@@ -47,7 +47,8 @@ def explore(id: str) -> None:
         if spacious:
             wander(checkpoint, choice)
         else:
-            st.caption("This family has no latent space to walk in; these are its images.")
+            made = opened.medium.title.lower()
+            st.caption(f"This family has no latent space to walk in; these are its {made}.")
         sheet()
         offered = tools.offered(opened, spacious)
         tool = st.segmented_control(

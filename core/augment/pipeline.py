@@ -308,7 +308,8 @@ class Chain:
         makes images. ``times`` takes the seconds of each step.
         """
         form = form_of(x.shape[1:])
-        if form != "sequence" or not self.pipeline.fits("tokens"):  # whose shape is the same
+        tokens = all("tokens" in ready.step.entry.takes for ready in self.steps)
+        if form != "sequence" or not tokens:  # whose shape is the same
             self.pipeline.allow(form)
         stages: list[Batch] = []
         start, joint, fill = x, None, ""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
+import tarfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -155,9 +157,13 @@ def _bare(x: np.ndarray) -> bytes:
 
 
 def _plain(going: Outgoing, folder: Path) -> Found:
-    """Reads folders of files that are no pictures, by the tables beside them."""
+    """Reads items that are no pictures: files by the tables beside them, or of a table or a tar."""
     from pyarrow import parquet as pq
 
+    if (folder / "data").is_dir():
+        return _tabled(going, folder)
+    if any(folder.glob("*.tar")):
+        return _taped(going, folder)
     rows, files = [], []
     for code, name in enumerate(SPLIT_NAMES.values()):
         table = folder / name / "metadata.parquet"
@@ -172,6 +178,45 @@ def _plain(going: Outgoing, folder: Path) -> Found:
         columns,
         (file.read_bytes() for file in files),
     )
+
+
+def _tabled(going: Outgoing, folder: Path) -> Found:
+    """Reads tables with a column of texts."""
+    from pyarrow import parquet as pq
+
+    rows, names = [], ()
+    for code, split in enumerate(SPLIT_NAMES.values()):
+        for file in sorted((folder / "data").glob(f"{split}-*.parquet")):
+            read = pq.read_table(file)
+            told = json.loads(read.schema.metadata[b"huggingface"])["info"]["features"]
+            names = told.get("label", {}).get("names", ())
+            rows += [(code, row) for row in read.to_pylist()]
+    columns = {name: [row[name] for _, row in rows] for name in (rows[0][1] if rows else ())}
+    items = [text if isinstance(text, bytes) else text.encode() for text in columns.pop("text", [])]
+    labels = columns.pop("label", None)
+    label = [None] * len(rows) if labels is None else [names[number] for number in labels]
+    return Found(label, [code for code, _ in rows], columns, iter(items), tuple(names))
+
+
+def _taped(going: Outgoing, folder: Path) -> Found:
+    """Reads tars with a file and a record for each item."""
+    suffix = going.dataset.medium.suffix
+    codes, records, items = [], [], []
+    for code, split in enumerate(SPLIT_NAMES.values()):
+        for file in sorted(folder.glob(f"{split}-*.tar")):
+            with tarfile.open(file) as tar:
+                for member in tar:
+                    stream = tar.extractfile(member)
+                    assert stream is not None
+                    if member.name.endswith(suffix):
+                        codes.append(code)
+                        items.append(stream.read())
+                    elif member.name.endswith(".json"):
+                        records.append(json.load(stream))
+    columns = {
+        name: [record[name] for record in records] for name in (records[0] if records else ())
+    }
+    return Found(columns.pop("label", [None] * len(codes)), codes, columns, iter(items))
 
 
 def _compared(going: Outgoing, found: Found, watch: Watch) -> Readback:

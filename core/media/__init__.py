@@ -187,6 +187,16 @@ def named(name: str) -> Medium:
     return media.get(name)
 
 
+def plural(form: Form) -> str:
+    """Writes a form for several: ``pictures``."""
+    return form if form == "tokens" else f"{form}s"
+
+
+def one(form: Form) -> str:
+    """Writes a form for one: ``a picture``."""
+    return "a text of tokens" if form == "tokens" else f"a {form}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Taker(Entry):
     """An entry that is made for some forms of data: of items or of what a model sees, as its registry says.
@@ -206,6 +216,6 @@ class Taker(Entry):
         if form not in self.takes:
             others = ", ".join(entry.name for entry in registry if form in entry.takes)
             raise UserError(
-                f"{self.title} takes {' or '.join(self.takes)}s, and this is a {form}. "
+                f"{self.title} takes {' or '.join(map(plural, self.takes))}, and this is {one(form)}. "
                 f"Choose from: {others or 'none yet'}."
             )

@@ -62,10 +62,15 @@ def _glyphs() -> np.ndarray:
 
 
 def lines(text: str, columns: int = COLUMNS) -> list[str]:
-    """Breaks a text into lines: where it does so itself, and after so many signs."""
-    broken = []
+    """Breaks a text into lines: where it does so itself, and between words before so many signs."""
+    broken: list[str] = []
     for line in text.expandtabs(4).splitlines():
-        broken += [line[i : i + columns] for i in range(0, len(line), columns)] or [""]
+        while len(line) > columns:
+            at = line.rfind(" ", columns // 2, columns + 1)
+            at = columns if at < 0 else at
+            broken.append(line[:at])
+            line = line[at:].removeprefix(" ")
+        broken.append(line)
     return broken
 
 
@@ -117,7 +122,7 @@ def _near(x: Tensor) -> Tensor:
 def text(x: np.ndarray, levels: int) -> np.ndarray:
     """Draws texts in signs of one width, dark on white."""
     height, width = GLYPH
-    rows = max(2, -(-np.shape(x)[-1] // COLUMNS) + 1)
+    rows = max(2, -(-np.shape(x)[-1] // COLUMNS) + 2)  # lines that end early need a few more
     pages = np.full((len(x), rows, COLUMNS), 32, np.uint8)  # blanks
     for page, said in zip(pages, decode(x), strict=True):
         for row, line in zip(page, lines(said), strict=False):

@@ -6,15 +6,21 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from core import datasets
+from core.building import readback
+from core.building.layouts import layouts
+from core.building.outgoing import Outgoing
 from core.catalog import UserError
 from core.commands import commands  # noqa: F401  registers
-from core.media import media
+from core.measure.metrics import metrics
+from core.media import FORMS, media
 from core.media import text as medium
 from core.models import Scores, Spec, Writes, build
 from core.models.transformer import Transformer, TransformerConfig, TransformerSampling
@@ -122,6 +128,20 @@ def test_copied_runs_are_those_that_a_search_finds():
             fits = [n for n in range(1, len(said) - i + 1) if said[i : i + n] in text]
             assert length == max(fits, default=0)
     assert copies.share(found, 40)[3].all() and not copies.share(found, 41).any()
+
+
+def test_a_run_is_as_long_as_the_best_of_many_that_begin_alike():
+    rng = np.random.default_rng(1)
+    begin, ends = rng.integers(97, 123, 64, np.uint8), rng.integers(97, 123, (9, 50), np.uint8)
+    rows = np.stack([np.concatenate([begin, end]) for end in ends])
+    known = np.pad(rows, ((0, 0), (0, 1)))
+    assert (copies.runs(rows, known)[:, 0] == 114).all()
+    text = known.tobytes() + bytes(rng.integers(97, 99, 400, np.uint8)) + bytes(9)
+    said = rows[4, 3:].tobytes() + b"!" + text[-300:-3] + b"ab"
+    for i, length in enumerate(copies.runs_of(said, text, copies.places(text))):
+        assert said[i : i + length] in text
+        assert i + length == len(said) or said[i : i + length + 1] not in text
+    assert copies.runs_of(b"ab", b"", copies.places(b"")) == [0, 0]
 
 
 # --- Training -------------------------------------------------------------------------------------------------------
@@ -272,6 +292,28 @@ def test_it_learns_to_write_what_it_has_read(learned):
     assert learned.log_prob(right, None, generator) > learned.log_prob(wrong, None, generator) + 5
 
 
+def test_an_evaluation_says_nats_beside_the_counts_and_copied_runs(learned):
+    x = windows(SAID, 32)
+    sets = {
+        name: SimpleNamespace(x=x[rows])
+        for name, rows in (("train", slice(2, 12)), ("held_out", slice(0, 2)))
+    }
+    log = learned.log_prob(torch.as_tensor(x[:2]) / 255, None, torch.Generator()).numpy()
+    evaluator: Any = SimpleNamespace(**sets, scored=2, log_probs=lambda part: log)
+    score = metrics.get("nats").make(evaluator, sets["held_out"])
+    bytes_ = sum(len(text) + 1 for text in SAID[:2])
+    assert score.estimate.value == pytest.approx(-log.sum() / bytes_)
+    counted = np.nansum(Counts.of(x[2:12]).nats(x[:2]))
+    assert (
+        score.details["counts"] == pytest.approx(counted / bytes_)
+        and "table of counts" in score.note
+    )
+    copied = metrics.get("copied_run").make(evaluator, sets["train"])
+    unseen = metrics.get("copied_run").make(evaluator, sets["held_out"])
+    assert copied.value > unseen.value and copied.low <= copied.value <= copied.high
+    assert metrics.get("bits").takes == FORMS and "tokens" in metrics.get("kid").takes
+
+
 # --- Imports --------------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +430,35 @@ def test_what_is_no_text_is_refused_in_a_sentence(tmp_path, name, content, why):
         texts.found(texts.TextsConfig(path=str(tmp_path / name)))
 
 
+def test_a_row_of_a_table_that_says_half_of_something_does_not_end_the_others(tmp_path):
+    from core.datasets import texts
+
+    rows = [
+        {"text": "half of \ud800 a letter", "label": "a"},
+        {"text": "half of a class", "label": 0.5},
+        {"text": "no class at all", "label": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    reading = texts.found(texts.TextsConfig(path=str(tmp_path / "a.jsonl")))
+    assert [(d.text, d.label) for d in reading.documents] == [
+        ("half of ? a letter", "a"),
+        ("no class at all", "none"),
+    ]
+    assert [name for name, _ in reading.refused] == ["a.jsonl, row 2"]
+
+
+def test_a_text_of_two_splits_is_left_out_of_the_earlier_one(tmp_path, setting):
+    setting(data_dir=tmp_path)
+    (tmp_path / "book").mkdir()
+    for name, numbers in {"train": range(30), "test": range(25, 40)}.items():
+        lines = "\n\n".join(f"number {i} " * 40 for i in numbers)
+        (tmp_path / "book" / f"{name}.txt").write_text(lines + "\n\n")
+    data = datasets.load("texts", {"path": str(tmp_path / "book"), "length": 64})
+    said = {name: set(medium.decode(data.x[rows])) for name, rows in data.splits.items()}
+    assert not said["train"] & said["test"] and any("number 30 " in text for text in said["test"])
+    assert any("5 passages that a later split holds as well left out" in n for n in data.notes)
+
+
 def test_pictures_with_a_table_beside_them_stay_pictures(tmp_path):
     from core.datasets import texts
 
@@ -399,6 +470,18 @@ def test_pictures_with_a_table_beside_them_stay_pictures(tmp_path):
     with pytest.raises(UserError, match="read as pictures"):
         texts.found(texts.TextsConfig(path=str(path)))
     assert datasets.preview({"path": str(path)}).source == "folder"
+
+
+@pytest.mark.parametrize("name", ["folder", "parquet", "webdataset"])
+def test_texts_leave_and_come_back_byte_by_byte(tmp_path, name):
+    pytest.importorskip("pyarrow")
+    x = windows([*SAID, "a letter cut: ÄÖÜ"], 15)
+    order = np.arange(len(x))
+    splits = {"train": order[2:], "valid": order[:1], "test": order[1:2]}
+    data = datasets.assemble(x, order % 2, ("a", "b"), splits, medium="text")
+    going = Outgoing(data)
+    layouts.get(name).make(going, tmp_path)
+    assert readback.compare(going, tmp_path).differences == []
 
 
 def test_the_sentences_say_what_is_true_of_each_face():

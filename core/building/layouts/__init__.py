@@ -24,6 +24,7 @@ class Layout(Entry):
         opens: How others open it: a line of Python, in the folder.
         order: Its place where a person chooses.
         only: Why it takes pictures only; empty for one that takes the items of every medium.
+        texts: Whether it takes texts all the same.
         classes: Why it needs a set with classes; empty for one that takes every set.
         pairs: Whether it carries the second image of each item.
     """
@@ -31,12 +32,14 @@ class Layout(Entry):
     opens: str
     order: int = 99
     only: str = ""
+    texts: bool = False
     classes: str = ""
     pairs: bool = False
 
     def refuses(self, dataset: Dataset) -> str:
         """Says why it cannot take a dataset; empty where it can."""
-        if self.only and dataset.medium.name != "image":
+        texts = self.texts and dataset.medium.item == "tokens"
+        if self.only and dataset.medium.name != "image" and not texts:
             return (
                 f"{self.title} takes pictures only, no {dataset.medium.title.lower()}: {self.only}."
             )

@@ -10,6 +10,7 @@ import numpy as np
 
 from core.building.layouts import layouts
 from core.building.outgoing import SHARD, Outgoing, cells
+from core.datasets import chunks
 from core.datasets.pairing import FOLDER as PAIR
 from core.ground.watch import UNWATCHED, Watch
 
@@ -23,6 +24,7 @@ ONLY = "it has a column of them"
     order=1,
     only=ONLY,
     pairs=True,
+    texts=True,
 )
 def parquet(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """One table per split with the pictures inside, as on the Hugging Face hub: types and class names are kept."""
@@ -44,7 +46,8 @@ def write(
     place = folder / "data"
     place.mkdir()
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = going.schema(pa.field("image", picture))
+    texts = going.dataset.medium.item == "tokens"
+    schema = going.schema(_texts(going) if texts else pa.field("image", picture))
     if going.dataset.pair is not None:
         schema = schema.insert(1, pa.field(PAIR, picture))
     features = {name: _feature(schema.field(name).type) for name in schema.names}
@@ -52,10 +55,10 @@ def write(
         features["label"] = {"names": list(going.dataset.classes), "_type": "ClassLabel"}
     told = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = schema.with_metadata({**schema.metadata, **told})
-    texts = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
+    words = [name for name in schema.names if pa.types.is_string(schema.field(name).type)]
     options: Any = {  # pyarrow's own types know one value for all columns only
         "compression": _leaves(schema),
-        "use_dictionary": texts,
+        "use_dictionary": words,
         "write_statistics": [name for name in schema.names if name not in ("image", PAIR)],
     }
     done, total = 0, len(going.dataset)
@@ -65,6 +68,12 @@ def write(
             shards.append(place / f"{split}-{number:05d}")
             with pq.ParquetWriter(shards[-1], schema, **options) as file:
                 for part, items in parts:
+                    if texts:
+                        text = pa.array(items, pa.binary()).cast(schema.field("text").type)
+                        file.write_table(going.table(part, schema, text=text))
+                        done += len(part)
+                        watch.count("Writing Parquet", done, total, "items")
+                        continue
                     names = cells(np.array([f"{split}/{id}.png" for id in going.ids[part]]))
                     both = [cells(items), names]
                     first = {"image": pa.StructArray.from_arrays(both, fields=list(picture))}
@@ -77,6 +86,20 @@ def write(
         for number, shard in enumerate(shards):  # their number is known only now
             shard.rename(place / f"{split}-{number:05d}-of-{len(shards):05d}.parquet")
     return features
+
+
+def _texts(going: Outgoing) -> Any:
+    """Gives the column of texts: bytes where an item cuts a letter into two."""
+    import pyarrow as pa
+
+    dataset = going.dataset
+    try:
+        for part in chunks(dataset.x):
+            for item in dataset.medium.files(part, dataset.levels):
+                item.decode("utf-8")
+    except UnicodeDecodeError:
+        return pa.field("text", pa.binary())
+    return pa.field("text", pa.string())
 
 
 def _leaves(schema: Any) -> dict[str, str]:

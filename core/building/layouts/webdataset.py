@@ -18,6 +18,7 @@ from core.ground.watch import UNWATCHED, Watch
     opens='webdataset.WebDataset("train-000000.tar").decode("pil")',
     order=3,
     only="the ending of a file says how it is decoded",
+    texts=True,
 )
 def webdataset(going: Outgoing, folder: Path, watch: Watch = UNWATCHED) -> None:
     """Tar files that training streams from disk or network: picture, number of the class, and lineage as JSON."""
