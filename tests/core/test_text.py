@@ -136,6 +136,20 @@ def test_copied_runs_are_those_that_a_search_finds():
     assert copies.share(found, 40)[3].all() and not copies.share(found, 41).any()
 
 
+def test_a_run_is_as_long_as_the_best_of_many_that_begin_alike():
+    rng = np.random.default_rng(1)
+    begin, ends = rng.integers(97, 123, 64, np.uint8), rng.integers(97, 123, (9, 50), np.uint8)
+    rows = np.stack([np.concatenate([begin, end]) for end in ends])
+    known = np.pad(rows, ((0, 0), (0, 1)))
+    assert (copies.runs(rows, known)[:, 0] == 114).all()
+    text = known.tobytes() + bytes(rng.integers(97, 99, 400, np.uint8)) + bytes(9)
+    said = rows[4, 3:].tobytes() + b"!" + text[-300:-3] + b"ab"
+    for i, length in enumerate(copies.runs_of(said, text, copies.places(text))):
+        assert said[i : i + length] in text
+        assert i + length == len(said) or said[i : i + length + 1] not in text
+    assert copies.runs_of(b"ab", b"", copies.places(b"")) == [0, 0]
+
+
 # --- Training -------------------------------------------------------------------------------------------------------
 
 
@@ -423,6 +437,35 @@ def test_what_is_no_text_is_refused_in_a_sentence(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=why):
         texts.found(texts.TextsConfig(path=str(tmp_path / name)))
+
+
+def test_a_row_of_a_table_that_says_half_of_something_does_not_end_the_others(tmp_path):
+    from core.datasets import texts
+
+    rows = [
+        {"text": "half of \ud800 a letter", "label": "a"},
+        {"text": "half of a class", "label": 0.5},
+        {"text": "no class at all", "label": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    reading = texts.found(texts.TextsConfig(path=str(tmp_path / "a.jsonl")))
+    assert [(d.text, d.label) for d in reading.documents] == [
+        ("half of ? a letter", "a"),
+        ("no class at all", "none"),
+    ]
+    assert [name for name, _ in reading.refused] == ["a.jsonl, row 2"]
+
+
+def test_a_text_of_two_splits_is_left_out_of_the_earlier_one(tmp_path, setting):
+    setting(data_dir=tmp_path)
+    (tmp_path / "book").mkdir()
+    for name, numbers in {"train": range(30), "test": range(25, 40)}.items():
+        lines = "\n\n".join(f"number {i} " * 40 for i in numbers)
+        (tmp_path / "book" / f"{name}.txt").write_text(lines + "\n\n")
+    data = datasets.load("texts", {"path": str(tmp_path / "book"), "length": 64})
+    said = {name: set(medium.decode(data.x[rows])) for name, rows in data.splits.items()}
+    assert not said["train"] & said["test"] and any("number 30 " in text for text in said["test"])
+    assert any("5 passages that a later split holds as well left out" in n for n in data.notes)
 
 
 def test_pictures_with_a_table_beside_them_stay_pictures(tmp_path):
