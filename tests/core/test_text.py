@@ -42,6 +42,12 @@ def windows(texts: list[str], length: int = 32) -> np.ndarray:
     return np.concatenate([medium.encode(text, length) for text in texts])
 
 
+def known(data: datasets.Dataset, name: str) -> np.ndarray:
+    """What is known beside the items."""
+    assert data.attributes is not None
+    return data.attributes[name]
+
+
 def small(context: int = 8, classes: int = 0, length: int = 24) -> Transformer:
     """Gives a tiny transformer whose layers all do something."""
     torch.manual_seed(0)
@@ -270,7 +276,7 @@ def learned() -> Transformer:
     )
     torch.manual_seed(0)
     model = build("transformer", {"width": 32, "depth": 2, "context": 32}, spec_of(data))
-    config = TrainConfig(images=16 * 120, batch=16, warmup=5)
+    config = TrainConfig(images=12 * 100, batch=12, warmup=5)
     trainer = Trainer(model, data, config, torch.device("cpu"))
     for _ in trainer:
         pass
@@ -340,12 +346,15 @@ def test_a_zip_of_texts_has_a_class_for_each_folder_and_keeps_documents_whole(tm
     assert (
         data.classes == ("one", "two") and data.medium.name == "text" and data.group == "document"
     )
-    for document in np.unique(data.members):
-        assert len(np.unique(data.split_of()[data.members == document])) == 1
+    for document in np.unique(known(data, "group")):
+        assert len(np.unique(data.split_of()[known(data, "group") == document])) == 1
     (which,) = np.flatnonzero(
-        (data.attributes["document"] == "two/7.txt") & (data.attributes["start"] == 0)
+        (known(data, "document") == "two/7.txt") & (known(data, "start") == 0)
     )
-    assert medium.data(data.x[[which]])[0] == files["two/7.txt"][:256] and data.y[which] == 1
+    assert (
+        medium.data(data.x[[which]])[0] == files["two/7.txt"][:256]
+        and np.asarray(data.y)[which] == 1
+    )
 
 
 def test_a_long_text_is_divided_where_paragraphs_end(tmp_path, setting):
@@ -353,14 +362,14 @@ def test_a_long_text_is_divided_where_paragraphs_end(tmp_path, setting):
     said = "\n\n".join(f"Paragraph {i}. " + "words " * (i % 7 + 1) for i in range(200))
     (tmp_path / "book.txt").write_text(said)
     data = datasets.load("texts", {"path": str(tmp_path / "book.txt"), "length": 64})
-    order = np.argsort(data.attributes["start"])
+    order = np.argsort(known(data, "start"))
     assert b"".join(medium.data(data.x[order])).decode() == said
     assert data.group == "passage" and all(len(data.splits[name]) for name in datasets.SPLITS)
     for split in datasets.SPLITS:
         begins = [
             i
             for i in data.splits[split]
-            if data.attributes["start"][i] and data.members[i] != data.members[i - 1]
+            if known(data, "start")[i] and known(data, "group")[i] != known(data, "group")[i - 1]
         ]
         assert all(medium.data(data.x[[i]])[0].startswith(b"Paragraph") for i in begins)
 
@@ -406,7 +415,7 @@ def test_files_named_after_splits_are_those_splits(tmp_path, setting):
         (tmp_path / "book" / f"{name}.txt").write_text(f"{name} words\n\n" * 60)
     data = datasets.load("texts", {"path": str(tmp_path / "book"), "length": 64})
     for name, rows in data.splits.items():
-        assert set(data.attributes["document"][rows]) == {f"{name}.txt"}
+        assert set(known(data, "document")[rows]) == {f"{name}.txt"}
 
 
 @pytest.mark.parametrize(
@@ -505,8 +514,8 @@ def test_the_sentences_say_what_is_true_of_each_face():
 
     said = medium.decode(data.x)
     for i, text in enumerate(said):
-        colour = faces.HAIR_COLOURS[data.attributes["hair_colour"][i]]
-        worn = faces.GLASSES[data.attributes["glasses"][i]]
+        colour = faces.HAIR_COLOURS[known(data, "hair_colour")[i]]
+        worn = faces.GLASSES[known(data, "glasses")[i]]
         assert (
             colour in text
             and (worn == "none") == ("glasses" not in text)

@@ -34,16 +34,15 @@ def draw(spot: Spot) -> None:
     way = shell.view("What to do with it", "latent.write.way", WAYS, label_visibility="collapsed")
     left, right = st.columns([1, 2], gap="medium")
     with left:
-        text = st.text_area(
-            "It begins with" if way == "write" else "Your text",
+        text = st.text_area(  # the same in both ways, so that it stays when the way changes
+            "Your text",
             key="latent.write.prompt",
             max_chars=2000,
             height=120,
             bind="query-params",
-            placeholder="Nothing: it begins by itself" if way == "write" else "A text to judge",
-            help="The model goes on from here; the same seed and settings give the same text."
-            if way == "write"
-            else "How likely the model holds it, byte by byte.",
+            placeholder="Nothing yet",
+            help="Write on: the model goes on from here, or begins by itself; the same seed and settings give the same "
+            "text. Read yours: how likely the model holds it, byte by byte.",
         )
         if way == "write":
             length = st.slider(
