@@ -16,7 +16,7 @@ import numpy as np
 from core.catalog import UserError
 from core.ground.cache import Cache
 from core.media import text as medium
-from core.models import Writes
+from core.models import Writes, families
 
 if TYPE_CHECKING:
     from core.catalog import Config
@@ -47,9 +47,10 @@ def allow(opened: Opened) -> None:
         UserError: If it does not.
     """
     if not writes(opened):
+        able = ", ".join(family.name for family in families if "tokens" in family.takes)
         raise UserError(
             f"{opened.name or opened.family} makes {opened.medium.title.lower()} and writes none. Choose a run of a "
-            "family that writes texts: transformer."
+            f"family that writes texts: {able}."
         )
 
 

@@ -493,6 +493,20 @@ def test_texts_leave_and_come_back_byte_by_byte(tmp_path, name):
     assert readback.compare(going, tmp_path).differences == []
 
 
+def test_what_is_wrong_with_texts_is_left_out_of_a_saved_version(tmp_path, setting, capsys):
+    from core.__main__ import main
+
+    setting(data_dir=tmp_path)
+    lines = [{"text": f"{i} is a number beside {i * i}"} for i in range(40)]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, [*lines, lines[7]])))
+    place = ["--set", f"path={tmp_path / 'said.jsonl'}"]
+    assert main(["texts", "texts", *place, "--exclude", "exact", "--save", "once", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["issues"]["exact"] == 1 and found["saved"]["texts"] == 40
+    assert main(["texts", "once", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["issues"]["exact"] == 0
+
+
 def test_the_sentences_say_what_is_true_of_each_face():
     data = datasets.load("sentences", {"count": 200})
     assert data.classes[0] == "neutral" and (data.x[:, :, -1] == 0).all()
