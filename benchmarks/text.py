@@ -249,7 +249,7 @@ def main() -> None:
     data, rest = dataset(raw)
     file = asked.folder / "figures.json"
     figures: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    for part in asked.only.split(","):
+    for part in filter(None, asked.only.split(",")):  # none: only the rows
         if part == "ours":
             found = ours(data, rest, asked.folder, "ours", round(SEEN / 128), asked.sitting)
         elif part == "quick":

@@ -184,7 +184,8 @@ def _tabled(going: Outgoing, folder: Path) -> Found:
     """Reads tables with a column of texts."""
     from pyarrow import parquet as pq
 
-    rows, names = [], ()
+    rows: list[tuple[int, dict[str, Any]]] = []
+    names: Sequence[str] = ()
     for code, split in enumerate(SPLIT_NAMES.values()):
         for file in sorted((folder / "data").glob(f"{split}-*.parquet")):
             read = pq.read_table(file)
@@ -194,7 +195,7 @@ def _tabled(going: Outgoing, folder: Path) -> Found:
     columns = {name: [row[name] for _, row in rows] for name in (rows[0][1] if rows else ())}
     items = [text if isinstance(text, bytes) else text.encode() for text in columns.pop("text", [])]
     labels = columns.pop("label", None)
-    label = [None] * len(rows) if labels is None else [names[number] for number in labels]
+    label: list[str | None] = [names[at] for at in labels or ()] or [None] * len(rows)
     return Found(label, [code for code, _ in rows], columns, iter(items), tuple(names))
 
 

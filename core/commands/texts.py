@@ -18,14 +18,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help="leave out all texts of a kind in the next version; make it with: inspect DATASET --apply",
+        help="leave out all texts of a kind in the next version",
+    )
+    parser.add_argument(
+        "--save", metavar="NAME", help="keep what was decided so far as a version of this name"
     )
     parser.add_argument(
         "--mask",
         action="store_true",
         help="make a version without e-mail addresses and long numbers",
     )
-    parser.add_argument("--name", default="", help="of that version (default: the next free one)")
+    parser.add_argument(
+        "--name", default="", help="of the masked version (default: the next free one)"
+    )
     takes_values(parser, "a parameter of the dataset, for example count=500")
 
 
@@ -59,6 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
             )
         result["excluded"] = len(items)
         lines.append(f"{len(items)} texts will be left out of the next version.")
+    if arguments.save:
+        saved = decisions.apply(dataset, arguments.save, "command line")
+        result["saved"] = {"name": saved.name, "texts": len(saved), "parent": saved.parent}
+        lines.append(f"Saved {saved.name} with {len(saved):,} texts.")
     if arguments.mask:
         version = texts.masked(dataset, arguments.name)
         result["version"] = version.name

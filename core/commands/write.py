@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
         {name.removeprefix("sampling."): value for name, value in values.items()}, "sampling"
     )
     label = None if arguments.label is None else label_of(job, opened, arguments.label)
-    prompt, written = arguments.prompt, ""
+    prompt, written = _typed(arguments.prompt), ""
     if arguments.read is not None:
         if prompt:
             raise UserError("--read judges a text, and --prompt begins one. Leave one of them out.")
-        text = arguments.read
+        text, begin = _typed(arguments.read), 0
     else:
         parts = writing.decoded(
             writing.write(
@@ -77,10 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
                 print(part, end="", flush=True)
         if not arguments.json:
             print()
-        text = prompt + written
-    if len(data := text.encode()) > writing.MOST:  # a long prompt is not judged
-        text = data[-writing.MOST :].decode("utf-8", "ignore")
-    begin = max(0, len(text.encode()) - len(written.encode())) if arguments.read is None else 0
+        text, begin = writing.judged(prompt, written)
     found = writing.read(opened, text, latent.trained_on(job), label=label, begin=begin).record()
     result: dict[str, Any] = {"run": job.id, "step": opened.step, "sampling": sampling.record()}
     if arguments.read is None:
@@ -98,3 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
         show(arguments, result | found, [])
     else:
         print(line, file=sys.stdout if arguments.read is not None else sys.stderr)
+
+
+def _typed(text: str) -> str:
+    """Reads an argument, in which what is no UTF-8 becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

@@ -77,6 +77,8 @@ def decode(data: bytes, seconds: float) -> Wave:
             f"has {len(data) / 2**20:.0f} MB, and at most {MOST_BYTES >> 20} MB are allowed"
         )
     found = _wav(data, seconds) if kind == "wav" else None
+    if kind == "wav" and not found and not installed("soundfile"):  # the others go on
+        raise Refused("has samples in a way that only the package soundfile reads: make extras")
     return found or _foreign(data, kind, seconds)
 
 
@@ -132,7 +134,8 @@ def _levels(raw: np.ndarray, code: int, order: str) -> np.ndarray:
     """Turns samples as they are written, uint8 (n, width), into float32 (n,) in [-1, 1]."""
     width = raw.shape[1]
     if code == _FLOAT:
-        return np.ascontiguousarray(raw).view(f"{order}f{width}")[:, 0].astype(np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is cut off later
+            return np.ascontiguousarray(raw).view(f"{order}f{width}")[:, 0].astype(np.float32)
     if code in (_ALAW, _MULAW):
         return _expanded(code)[raw[:, 0]]
     if width == 1:  # unsigned
@@ -210,7 +213,7 @@ def fitted(wave: Wave, rate: int, samples: int, part: str) -> tuple[np.ndarray, 
     if wave.channels > 1:
         notes.append(f"Its {wave.channels} channels were mixed into one.")
     if wave.rate != rate and len(x):
-        # off by less than a millionth, and never a filter of millions of taps
+        # off by less than a thousandth, and never a filter of millions of taps
         by = Fraction(rate, wave.rate).limit_denominator(1000)
         x = resample_poly(x, by.numerator, by.denominator).astype(np.float32)
         notes.append(f"It was brought from {wave.rate:,} to {rate:,} samples a second.")

@@ -370,10 +370,20 @@ def _of_table(file: File, content: bytes, config: TextsConfig, reading: TextImpo
         value = None if by == "none" else row.get(by)
         if by in named and isinstance(value, int) and 0 <= value < len(named[by]):
             value = named[by][value]
-        label = "" if by == "none" else files.shown(labels.class_name(value))[:100]
+        try:
+            label = "" if by == "none" else files.shown(labels.class_name(value))[:100]
+        except labels.Malformed as why:
+            if len(reading.refused) < 1000:
+                reading.refused.append((f"{file.name}, row {number}", str(why)))
+            continue
         part = role(str(row[split])) if split and row.get(split) else None
         reading.documents.append(
-            Document(f"{file.name}, row {number}", text, label, SPLITS.index(part) if part else 0)
+            Document(
+                f"{file.name}, row {number}",
+                text.encode("utf-8", "replace").decode(),  # JSON may hold halves of letters
+                label or ("" if by == "none" else "none"),
+                SPLITS.index(part) if part else 0,
+            )
         )
 
 
@@ -576,13 +586,25 @@ def texts(config: TextsConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     )
     windows: list[np.ndarray] = []
     keys, owner, member, start, y, given = [], [], [], [], [], []
+    divided = [
+        passages(document.text, config.length) if by_paragraph else [document.text]
+        for document in reading.documents
+    ]
+    held: dict[int, int] = {}  # the last split of each content
+    for document, parts in zip(reading.documents, divided, strict=True):
+        for part in parts if document.split else ():
+            held[_key(part)] = max(document.split, held.get(_key(part), 0))
+    repeated = 0
     for number, document in enumerate(watch.each(reading.documents)):
-        parts = passages(document.text, config.length) if by_paragraph else [document.text]
         at = 0
-        for place, part in enumerate(parts):
-            cut = medium.encode(part, config.length)
+        for place, part in enumerate(divided[number]):
+            cut, key = medium.encode(part, config.length), _key(part)
+            if held.get(key, 0) > document.split:
+                repeated += 1
+                at += len(part.encode())
+                continue
             windows.append(cut)
-            keys += [_key(part)] * len(cut)
+            keys += [key] * len(cut)
             owner += [files.shown(document.name)[:200]] * len(cut)
             member += [f"{number}.{place}" if by_paragraph else str(number)] * len(cut)
             start += [at + i * config.length for i in range(len(cut))]
@@ -607,6 +629,10 @@ def texts(config: TextsConfig, folder: Path, watch: Watch = UNWATCHED) -> Datase
     notes = [
         f"{many(len(reading.documents), 'text')} in {len(x):,} items; {what} lie in one split as a whole."
     ]
+    if repeated:
+        notes.append(
+            f"{many(repeated, 'passage' if by_paragraph else 'document')} that a later split holds as well left out."
+        )
     if reading.refused:
         notes.append(f"{many(len(reading.refused), 'file')} left out.")
     return assemble(

@@ -16,7 +16,7 @@ import numpy as np
 from core.catalog import UserError
 from core.ground.cache import Cache
 from core.media import text as medium
-from core.models import Writes
+from core.models import Writes, families
 
 if TYPE_CHECKING:
     from core.catalog import Config
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST = 4000  # bytes that are read or written at once
 SHOWN = 5  # bytes that might stand at a place instead, the likeliest ones
+KNOWN = 2**24  # bytes of training texts that are counted and searched
 UNSEEN = 100  # held-out items whose runs say what is usual
 PART, ROOM = (
     160,
@@ -46,9 +47,10 @@ def allow(opened: Opened) -> None:
         UserError: If it does not.
     """
     if not writes(opened):
+        able = ", ".join(family.name for family in families if "tokens" in family.takes)
         raise UserError(
             f"{opened.name or opened.family} makes {opened.medium.title.lower()} and writes none. Choose a run of a "
-            "family that writes texts: transformer."
+            f"family that writes texts: {able}."
         )
 
 
@@ -111,6 +113,16 @@ def decoded(data: Iterator[int]) -> Iterator[str]:
         yield rest
 
 
+def judged(prompt: str, written: str) -> tuple[str, int]:
+    """Joins a prompt and what follows it to what :func:`read` takes, and says how many bytes of it are the prompt's.
+
+    Of what is too long together, the beginning is left out.
+    """
+    before, said = prompt.encode("utf-8", "replace"), written.encode("utf-8", "replace")
+    text = (before + said)[-MOST:].decode("utf-8", "ignore")  # its first letter may be cut
+    return text, max(0, len(text.encode()) - len(said))
+
+
 @dataclass(frozen=True)
 class Read:
     """How a model reads a text.
@@ -122,6 +134,7 @@ class Read:
         others: The likeliest bytes at each place, with their probabilities.
         copied: How many bytes from each place on stand in the training texts, (T,).
         usual: How long such a run is at most in 95 of 100 places of unseen texts.
+        share: Of the training texts that were looked at.
     """
 
     data: bytes
@@ -130,6 +143,7 @@ class Read:
     others: Sequence[Sequence[tuple[int, float]]] = field(repr=False)
     copied: Sequence[int] = field(repr=False)
     usual: int = 0
+    share: float = 1.0
 
     @property
     def marked(self) -> np.ndarray:
@@ -150,6 +164,7 @@ class Read:
             "longest_copied_run": max(self.copied, default=0),
             "usual_copied_run": self.usual,
             "copied_bytes": int(self.marked.sum()),
+            "looked_at": self.share,
         }
 
 
@@ -184,8 +199,10 @@ def read(
     rows = np.frombuffer(data, np.uint8)[None]
     counted = known.counts.nats(rows)[0] if len(data) else np.zeros(0)
     part = data[begin:]
-    copied = copies.runs_of(part, known.texts)
-    return Read(part, nats[begin:], counted[begin:], others[begin:], copied, known.usual)
+    copied = copies.runs_of(part, known.texts, known.order)
+    return Read(
+        part, nats[begin:], counted[begin:], others[begin:], copied, known.usual, known.share
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,35 +212,42 @@ class Knowledge:
     Attributes:
         counts: A table of counts of them.
         texts: Their bytes, one behind the other.
+        order: Of their places, as :func:`core.text.copies.places` gives it.
         usual: How long a run that they hold, too, is at most in 95 of 100 places of unseen texts.
+        share: Of all training texts.
     """
 
     counts: Counts = field(repr=False)
     texts: bytes = field(repr=False)
+    order: np.ndarray = field(repr=False)
     usual: int
+    share: float
 
     @property
     def weighs(self) -> int:
         """Bytes that it takes, about."""
-        return len(self.texts) + 16 * self.counts.entries
+        return len(self.texts) + self.order.nbytes + 16 * self.counts.entries
 
 
 def knowledge(dataset: Dataset) -> Knowledge:
-    """Counts the training texts of a dataset; the first time it takes some seconds."""
+    """Counts the training texts of a dataset, of many an even choice; the first time it takes some seconds."""
 
     def made() -> Knowledge:
         from core.datasets import evenly
         from core.text import copies
         from core.text.counts import Counts
 
-        train = np.asarray(dataset.x[dataset.splits["train"]])
+        rows = dataset.splits["train"]
+        picked = evenly(rows, max(1, KNOWN // dataset.shape[-1]))
+        train = np.asarray(dataset.x[picked])
         texts = train.tobytes()
+        order = copies.places(texts)
         held = dataset.x[evenly(dataset.splits["valid"], UNSEEN)]
         runs: list[int] = []
         for part in medium.data(held):
-            runs += copies.runs_of(part[:PART], texts)[: max(0, len(part[:PART]) - ROOM)]
+            runs += copies.runs_of(part[:PART], texts, order)[: max(0, len(part[:PART]) - ROOM)]
         usual = round(float(np.percentile(runs, 95))) if runs else 0
-        return Knowledge(Counts.of(train), texts, usual)
+        return Knowledge(Counts.of(train), texts, order, usual, len(picked) / max(1, len(rows)))
 
     return _known.get(dataset.fingerprint, made)
 

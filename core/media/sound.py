@@ -127,6 +127,8 @@ def powers(s: Tensor) -> Tensor:
 
 def spectrogram(x: Tensor) -> Tensor:
     """Makes what a model sees of sounds: (N, 1, T) to (N, 1, S, S), both in [0, 1]; the lowest band is the last row."""
+    if not len(x):
+        return x.new_zeros(0, 1, x.shape[-1] // HOP, x.shape[-1] // HOP)
     power = powers(2 * x[:, 0] - 1)
     level = (10 / RANGE) * (power + FLOOR).log10() + 1
     return level.clamp(0, 1).flip(1)[:, None]
@@ -136,6 +138,8 @@ def waveform(x: Tensor) -> Tensor:
     """Makes sounds of what a model has made, always the same of one: (N, 1, S, S) to (N, 1, T), both in [0, 1]."""
     import torch
 
+    if not len(x):
+        return x.new_zeros(0, 1, x.shape[-1] * HOP)
     return torch.cat([_found(part) for part in x.split(PART)])
 
 

@@ -40,7 +40,7 @@ KINDS = {
     ),
     "near": (
         "Nearly the same",
-        f"At least {percent(ALIKE, 0)} of its runs of {SHINGLE} signs are in an earlier text.",
+        f"Of the runs of {SHINGLE} signs in it and an earlier text, at least {percent(ALIKE, 0)} are in both.",
     ),
     "leak": (
         "In two splits",
@@ -221,7 +221,7 @@ def _near(said: Sequence[str], split: np.ndarray, watch: Watch) -> Iterator[Text
         kind = "leak" if split[i] and split[other] == 0 else "near"
         where = f" of {SPLITS[split[other]]}" if kind == "leak" else ""
         yield TextIssue(
-            kind, i, other, f"{percent(share, 0)} of its runs are in text {other}{where}."
+            kind, i, other, f"{percent(share, 0)} of all runs are in it and in text {other}{where}."
         )
 
 

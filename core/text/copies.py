@@ -6,6 +6,8 @@ References:
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 DOUBLINGS = 6  # runs of up to 127 bytes are told apart
@@ -32,13 +34,10 @@ def runs(x: np.ndarray, others: np.ndarray) -> np.ndarray:
     joined[ended] = 256 + np.arange(ended.sum())  # equal to nothing else
     ranks = [np.unique(joined, return_inverse=True)[1].astype(np.int64)]
     for doubling in range(DOUBLINGS):  # ranks by the first 1, 2, 4, … bytes
-        ahead = 2**doubling
-        last = ranks[-1]
-        second = np.zeros_like(last)
-        second[:-ahead] = last[ahead:] + 1
-        key = last * (int(last.max()) + 2) + second
+        key = _longer(ranks[-1], 2**doubling)
         ranks.append(np.unique(key, return_inverse=True)[1].astype(np.int64))
-    order = np.argsort(ranks[-1], kind="stable")
+    # by twice as many: of those that begin alike, the one that goes on alike is the next
+    order = np.argsort(_longer(ranks[-1], 2**DOUBLINGS), kind="stable")
     theirs = order < len(known)
     place = np.arange(len(order))
     before = np.maximum.accumulate(np.where(theirs, place, -1))
@@ -50,6 +49,13 @@ def runs(x: np.ndarray, others: np.ndarray) -> np.ndarray:
         a, b = order[mine[there]], order[near[there]]
         longest[a] = np.maximum(longest[a], _common(ranks, a, b))
     return longest[len(known) + 1 :].reshape(len(rows), -1)[:, :-1]
+
+
+def _longer(ranks: np.ndarray, size: int) -> np.ndarray:
+    """Orders places by twice as many bytes as these ranks (n,) do, of so many each."""
+    second = np.zeros_like(ranks)
+    second[:-size] = ranks[size:] + 1
+    return ranks * (int(ranks.max(initial=0)) + 2) + second
 
 
 def _common(ranks: list[np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -83,17 +89,42 @@ def starts(x: np.ndarray, room: int = 32) -> np.ndarray:
     return np.arange(rows.shape[1]) + room <= length
 
 
-def runs_of(said: bytes, others: bytes) -> list[int]:
-    """Finds for each place of one text how many bytes from there on others hold, too, which are searched as they are.
+def places(others: bytes) -> np.ndarray:
+    """Sorts the places of texts by the bytes that follow, of which :data:`LONGEST` + 1 are looked at, uint32 (n,)."""
+    ranks = np.frombuffer(others, np.uint8).astype(np.int64)
+    for doubling in range(DOUBLINGS):
+        key = _longer(ranks, 2**doubling)
+        ranks = np.unique(key, return_inverse=True)[1].astype(np.int64)
+    return np.argsort(_longer(ranks, 2**DOUBLINGS), kind="stable").astype(np.uint32)
 
-    A run that begins one place later is at most one shorter, so that few searches are needed: for a text that is being
-    written it is quicker than :func:`runs`, which sorts all others.
+
+def runs_of(said: bytes, others: bytes, order: np.ndarray) -> list[int]:
+    """Finds for each place of one text how many bytes from there on others hold, too; their order is kept.
+
+    For a text that is being written it is quicker than :func:`runs`, which sorts all others each time.
+
+    Args:
+        said: The text.
+        others: What may hold its runs.
+        order: Of the others, as :func:`places` gives it.
     """
     longest: list[int] = []
-    length = 0
+    length, most = 0, LONGEST + 1
     for start in range(len(said)):
-        length = max(0, length - 1)
-        while start + length < len(said) and said[start : start + length + 1] in others:
-            length += 1
+        length = max(0, length - 1)  # at most one shorter than that from the place before
+        if length < most:
+            ahead = said[start : start + most]
+            at = bisect_left(order, ahead, key=lambda place: others[place : place + most])
+            near = [others[place : place + most] for place in order[max(0, at - 1) : at + 1]]
+            length = max((_alike(ahead, other) for other in near), default=0)
+        if length >= most:
+            while start + length < len(said) and said[start : start + length + 1] in others:
+                length += 1
         longest.append(length)
     return longest
+
+
+def _alike(a: bytes, b: bytes) -> int:
+    """Counts the bytes in which two begin alike."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

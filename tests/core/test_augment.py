@@ -16,7 +16,7 @@ from core.augment.geometry import homographies, matrices, moved
 from core.augment.policies import COMMON, NAMES, operated
 from core.catalog import UserError
 
-EVERY = [entry.name for entry in augmentations if "run" not in entry.needs]
+EVERY = [e.name for e in augmentations if "run" not in e.needs and "picture" in e.takes]
 SIZES = [(1, 8), (3, 32)]
 
 

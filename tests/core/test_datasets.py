@@ -156,7 +156,7 @@ def test_a_cached_set_is_opened_without_what_built_it(data: Path):
     assert (out.stdout.strip(), out.stderr) == ("", "")
 
 
-@pytest.mark.parametrize("name", datasets.datasets.names())
+@pytest.mark.parametrize("name", [e.name for e in datasets.datasets if e.medium == "image"])
 def test_every_source_keeps_the_contract(
     name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -101,7 +101,7 @@ def alike(mine: torch.Tensor, theirs: torch.Tensor, x: torch.Tensor, name: str) 
 
 
 def test_a_program_is_written_for_every_step_or_says_why_not():
-    assert {e.name for e in augmentations} - set(STEPS) == LEFT_OUT
+    assert {e.name for e in augmentations if "picture" in e.takes} - set(STEPS) == LEFT_OUT
     for name in LEFT_OUT:
         for dialect in ("torchvision", "albumentations"):
             text = augment.export(Pipeline((Step(name, {}),)), dialect)

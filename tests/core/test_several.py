@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT = 2  # processes
 # each family by its default, and what its default leaves out; all with a batch that is shared equally
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
-    **{name: (name, 8, {}) for name in families.names()},
+    **{each.name: (each.name, 8, {}) for each in families if "picture" in each.takes},
     "classifier": ("classifier", 8, {}),
     "gan conv": ("gan", 12, {"network": "conv", "width": 4}),
     "gan wgan-gp": ("gan", 8, {"loss": "wgan-gp", "width": 32}),

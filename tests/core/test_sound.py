@@ -203,6 +203,19 @@ def test_what_is_out_of_bounds_is_refused_before_it_is_decoded(data, why):
         audio.decode(data, 1.0)
 
 
+def test_a_wav_that_only_the_package_reads_does_not_end_an_import_without_it(monkeypatch):
+    monkeypatch.setattr("core.datasets.audio.installed", lambda module: False)
+    with pytest.raises(Refused, match="only the package soundfile reads"):
+        audio.decode(riff(bytes(99), 17, 1, 8000, 4), 1.0)
+
+
+def test_numbers_too_large_for_a_sample_are_cut_off_and_no_sounds_stay_none():
+    read = audio.decode(riff(np.array([1e300, 0.5, -1e300]).tobytes(), 3, 1, 8000, 64), 1.0)
+    assert read.samples.tolist() == [1, 0.5, -1]
+    assert sounds.spectrogram(torch.zeros(0, 1, 8192)).shape == (0, 1, 64, 64)
+    assert sounds.waveform(torch.zeros(0, 1, 64, 64)).shape == (0, 1, 8192)
+
+
 def test_numbers_that_are_none_never_get_in():
     x = sine(440)
     x[100:200], x[300], x[301] = np.nan, np.inf, -np.inf

@@ -42,6 +42,12 @@ def windows(texts: list[str], length: int = 32) -> np.ndarray:
     return np.concatenate([medium.encode(text, length) for text in texts])
 
 
+def known(data: datasets.Dataset, name: str) -> np.ndarray:
+    """What is known beside the items."""
+    assert data.attributes is not None
+    return data.attributes[name]
+
+
 def small(context: int = 8, classes: int = 0, length: int = 24) -> Transformer:
     """Gives a tiny transformer whose layers all do something."""
     torch.manual_seed(0)
@@ -128,6 +134,20 @@ def test_copied_runs_are_those_that_a_search_finds():
             fits = [n for n in range(1, len(said) - i + 1) if said[i : i + n] in text]
             assert length == max(fits, default=0)
     assert copies.share(found, 40)[3].all() and not copies.share(found, 41).any()
+
+
+def test_a_run_is_as_long_as_the_best_of_many_that_begin_alike():
+    rng = np.random.default_rng(1)
+    begin, ends = rng.integers(97, 123, 64, np.uint8), rng.integers(97, 123, (9, 50), np.uint8)
+    rows = np.stack([np.concatenate([begin, end]) for end in ends])
+    known = np.pad(rows, ((0, 0), (0, 1)))
+    assert (copies.runs(rows, known)[:, 0] == 114).all()
+    text = known.tobytes() + bytes(rng.integers(97, 99, 400, np.uint8)) + bytes(9)
+    said = rows[4, 3:].tobytes() + b"!" + text[-300:-3] + b"ab"
+    for i, length in enumerate(copies.runs_of(said, text, copies.places(text))):
+        assert said[i : i + length] in text
+        assert i + length == len(said) or said[i : i + length + 1] not in text
+    assert copies.runs_of(b"ab", b"", copies.places(b"")) == [0, 0]
 
 
 # --- Training -------------------------------------------------------------------------------------------------------
@@ -256,7 +276,7 @@ def learned() -> Transformer:
     )
     torch.manual_seed(0)
     model = build("transformer", {"width": 32, "depth": 2, "context": 32}, spec_of(data))
-    config = TrainConfig(images=16 * 120, batch=16, warmup=5)
+    config = TrainConfig(images=12 * 100, batch=12, warmup=5)
     trainer = Trainer(model, data, config, torch.device("cpu"))
     for _ in trainer:
         pass
@@ -326,12 +346,15 @@ def test_a_zip_of_texts_has_a_class_for_each_folder_and_keeps_documents_whole(tm
     assert (
         data.classes == ("one", "two") and data.medium.name == "text" and data.group == "document"
     )
-    for document in np.unique(data.members):
-        assert len(np.unique(data.split_of()[data.members == document])) == 1
+    for document in np.unique(known(data, "group")):
+        assert len(np.unique(data.split_of()[known(data, "group") == document])) == 1
     (which,) = np.flatnonzero(
-        (data.attributes["document"] == "two/7.txt") & (data.attributes["start"] == 0)
+        (known(data, "document") == "two/7.txt") & (known(data, "start") == 0)
     )
-    assert medium.data(data.x[[which]])[0] == files["two/7.txt"][:256] and data.y[which] == 1
+    assert (
+        medium.data(data.x[[which]])[0] == files["two/7.txt"][:256]
+        and np.asarray(data.y)[which] == 1
+    )
 
 
 def test_a_long_text_is_divided_where_paragraphs_end(tmp_path, setting):
@@ -339,14 +362,14 @@ def test_a_long_text_is_divided_where_paragraphs_end(tmp_path, setting):
     said = "\n\n".join(f"Paragraph {i}. " + "words " * (i % 7 + 1) for i in range(200))
     (tmp_path / "book.txt").write_text(said)
     data = datasets.load("texts", {"path": str(tmp_path / "book.txt"), "length": 64})
-    order = np.argsort(data.attributes["start"])
+    order = np.argsort(known(data, "start"))
     assert b"".join(medium.data(data.x[order])).decode() == said
     assert data.group == "passage" and all(len(data.splits[name]) for name in datasets.SPLITS)
     for split in datasets.SPLITS:
         begins = [
             i
             for i in data.splits[split]
-            if data.attributes["start"][i] and data.members[i] != data.members[i - 1]
+            if known(data, "start")[i] and known(data, "group")[i] != known(data, "group")[i - 1]
         ]
         assert all(medium.data(data.x[[i]])[0].startswith(b"Paragraph") for i in begins)
 
@@ -392,7 +415,7 @@ def test_files_named_after_splits_are_those_splits(tmp_path, setting):
         (tmp_path / "book" / f"{name}.txt").write_text(f"{name} words\n\n" * 60)
     data = datasets.load("texts", {"path": str(tmp_path / "book"), "length": 64})
     for name, rows in data.splits.items():
-        assert set(data.attributes["document"][rows]) == {f"{name}.txt"}
+        assert set(known(data, "document")[rows]) == {f"{name}.txt"}
 
 
 @pytest.mark.parametrize(
@@ -414,6 +437,35 @@ def test_what_is_no_text_is_refused_in_a_sentence(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=why):
         texts.found(texts.TextsConfig(path=str(tmp_path / name)))
+
+
+def test_a_row_of_a_table_that_says_half_of_something_does_not_end_the_others(tmp_path):
+    from core.datasets import texts
+
+    rows = [
+        {"text": "half of \ud800 a letter", "label": "a"},
+        {"text": "half of a class", "label": 0.5},
+        {"text": "no class at all", "label": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    reading = texts.found(texts.TextsConfig(path=str(tmp_path / "a.jsonl")))
+    assert [(d.text, d.label) for d in reading.documents] == [
+        ("half of ? a letter", "a"),
+        ("no class at all", "none"),
+    ]
+    assert [name for name, _ in reading.refused] == ["a.jsonl, row 2"]
+
+
+def test_a_text_of_two_splits_is_left_out_of_the_earlier_one(tmp_path, setting):
+    setting(data_dir=tmp_path)
+    (tmp_path / "book").mkdir()
+    for name, numbers in {"train": range(30), "test": range(25, 40)}.items():
+        lines = "\n\n".join(f"number {i} " * 40 for i in numbers)
+        (tmp_path / "book" / f"{name}.txt").write_text(lines + "\n\n")
+    data = datasets.load("texts", {"path": str(tmp_path / "book"), "length": 64})
+    said = {name: set(medium.decode(data.x[rows])) for name, rows in data.splits.items()}
+    assert not said["train"] & said["test"] and any("number 30 " in text for text in said["test"])
+    assert any("5 passages that a later split holds as well left out" in n for n in data.notes)
 
 
 def test_pictures_with_a_table_beside_them_stay_pictures(tmp_path):
@@ -441,6 +493,20 @@ def test_texts_leave_and_come_back_byte_by_byte(tmp_path, name):
     assert readback.compare(going, tmp_path).differences == []
 
 
+def test_what_is_wrong_with_texts_is_left_out_of_a_saved_version(tmp_path, setting, capsys):
+    from core.__main__ import main
+
+    setting(data_dir=tmp_path)
+    lines = [{"text": f"{i} is a number beside {i * i}"} for i in range(40)]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, [*lines, lines[7]])))
+    place = ["--set", f"path={tmp_path / 'said.jsonl'}"]
+    assert main(["texts", "texts", *place, "--exclude", "exact", "--save", "once", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["issues"]["exact"] == 1 and found["saved"]["texts"] == 40
+    assert main(["texts", "once", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["issues"]["exact"] == 0
+
+
 def test_the_sentences_say_what_is_true_of_each_face():
     data = datasets.load("sentences", {"count": 200})
     assert data.classes[0] == "neutral" and (data.x[:, :, -1] == 0).all()
@@ -448,8 +514,8 @@ def test_the_sentences_say_what_is_true_of_each_face():
 
     said = medium.decode(data.x)
     for i, text in enumerate(said):
-        colour = faces.HAIR_COLOURS[data.attributes["hair_colour"][i]]
-        worn = faces.GLASSES[data.attributes["glasses"][i]]
+        colour = faces.HAIR_COLOURS[known(data, "hair_colour")[i]]
+        worn = faces.GLASSES[known(data, "glasses")[i]]
         assert (
             colour in text
             and (worn == "none") == ("glasses" not in text)

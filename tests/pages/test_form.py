@@ -11,9 +11,12 @@ from core.catalog import Config, knob
 from core.datasets.formats import formats
 from core.models import families
 
-CHOICES = [("train", {"dataset": "digits", "family": name}) for name in families.names()]
+CHOICES = [
+    ("train", {"dataset": "digits", "family": name})
+    for name in (e.name for e in families if "picture" in e.takes)
+]
 CHOICES += [("classifier", {"dataset": "digits"})]
-BROUGHT = [name for name in datasets.datasets.names() if name != "folder"]
+BROUGHT = [entry.name for entry in datasets.datasets if entry.preview is None]
 
 
 def what(choice):

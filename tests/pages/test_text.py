@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         y = (order % 2).astype(np.int64)
         datasets.save("letters", datasets.assemble(x, y, ("even", "odd"), splits, medium="text"))
         values = {
-            "train.images": 64,
+            "train.images": 32,
             "train.batch": 16,
             "family.width": 32,
             "family.depth": 1,
@@ -77,7 +77,7 @@ def letters(made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
 
 def blocks(seen: Any) -> list[str]:
     """The texts that are set out on a page, as HTML."""
-    return [each.proto.body for each in seen.at.get("html") if "text-read" in each.proto.body]
+    return [each.proto.body for each in seen.at.get("html") if "<pre" in each.proto.body]
 
 
 def test_a_prompt_is_written_on_and_each_byte_is_coloured_by_its_surprise(visit, letters, capsys):
@@ -87,14 +87,8 @@ def test_a_prompt_is_written_on_and_each_byte_is_coloured_by_its_surprise(visit,
     written, judged = blocks(seen)[:2]
     assert "<b>the old</b>" in written and "nats; likeliest" in judged
     assert "nats per byte" in seen.texts("caption") and "table of counts" in seen.texts("caption")
-    again = (
-        visit("latent", run=letters, **SENT)
-        .set(latent__write__prompt="the old", latent__write__length=50)
-        .calm()
-    )
-    assert blocks(again)[0] == written
     seen.set(latent__write__way="read").calm()
-    assert "the old" in judged.replace("</span>", "") or blocks(seen)
+    assert "nats; likeliest" in blocks(seen)[-1]
     assert main(["write", letters, "--prompt", "the old", "-n", "50", "--json"]) == 0
     import html
     import json

@@ -88,7 +88,7 @@ def wall(dataset: datasets.Dataset) -> np.ndarray:
     x = shrunk(beside(dataset, part), 2 * side)
     show.pictures(
         x,
-        columns=max(2, round(12 * x.shape[2] / x.shape[3])),  # wide ones take more room
+        columns=min(12, max(2, round(12 * x.shape[2] / x.shape[3]))),  # wide ones take more room
         key="data.wall",
         titles=titles(dataset, part),
         clickable=True,

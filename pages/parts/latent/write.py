@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from core.ground.writing import percent
 from pages.parts import shell, show
 from pages.parts.latent import TURNS, Spot
 
@@ -28,19 +29,20 @@ def fits(opened: Any) -> bool:
 
 def draw(spot: Spot) -> None:
     """Draws the prompt, and beside it what the model writes or how it reads it."""
+    from core.latent import writing
+
     way = shell.view("What to do with it", "latent.write.way", WAYS, label_visibility="collapsed")
     left, right = st.columns([1, 2], gap="medium")
     with left:
-        text = st.text_area(
-            "It begins with" if way == "write" else "Your text",
+        text = st.text_area(  # the same in both ways, so that it stays when the way changes
+            "Your text",
             key="latent.write.prompt",
             max_chars=2000,
             height=120,
             bind="query-params",
-            placeholder="Nothing: it begins by itself" if way == "write" else "A text to judge",
-            help="The model goes on from here; the same seed and settings give the same text."
-            if way == "write"
-            else "How likely the model holds it, byte by byte.",
+            placeholder="Nothing yet",
+            help="Write on: the model goes on from here, or begins by itself; the same seed and settings give the same "
+            "text. Read yours: how likely the model holds it, byte by byte.",
         )
         if way == "write":
             length = st.slider(
@@ -67,7 +69,7 @@ def draw(spot: Spot) -> None:
     with right:
         if way == "write":
             written = _written(spot, text, length, int(number))
-            _judged(spot, text + written, begin=len(text.encode()), prompt=text)
+            _judged(spot, *writing.judged(text, written), prompt=text)
         elif text:
             _judged(spot, text)
         else:
@@ -146,6 +148,11 @@ def _judged(spot: Spot, text: str, begin: int = 0, prompt: str = "") -> None:
             if marked
             else "No longer one is in it."
         )
+        + (
+            ""
+            if found.share == 1
+            else f" {percent(found.share, 0)} of the training texts were looked at."
+        )
     )
     with st.expander("Byte by byte", icon=":material/table_rows:"):
         _table(found)
@@ -156,8 +163,10 @@ def coloured(found: Any, prompt: str = "") -> str:
     parts = [f"<b>{html.escape(prompt)}</b>"]
     marked = found.marked
     at = 0
-    for letter in found.data.decode("utf-8", "replace"):
-        size = 1 if letter == "�" else len(letter.encode())
+    for letter in found.data.decode("utf-8", "surrogateescape"):  # what is no letter stays a byte
+        size = len(letter.encode("utf-8", "surrogateescape"))
+        if "\udc80" <= letter <= "\udcff":
+            letter = "�"
         here = slice(at, at + size)
         nats = float(np.sum(found.nats[here]))
         share = round(100 * min(1.0, nats / SCALE))
