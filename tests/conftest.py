@@ -331,7 +331,7 @@ def browser(chromium: str) -> Iterator[Browser]:
     """A headless browser that talks to nobody but the app."""
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=20_000)  # pages wait for torch, and tests share two cores
+    expect.set_options(timeout=60_000)  # pages wait for torch, and tests share two cores
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,

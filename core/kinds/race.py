@@ -20,6 +20,7 @@ from core.kinds.train import draw
 
 if TYPE_CHECKING:
     from core.datasets import Dataset
+    from core.media import Form
 
 ENDLESS = 10_000_000_000  # images; the clock ends a race
 TILES = 40  # images per sheet, about
@@ -59,11 +60,16 @@ class RaceConfig(Config):
 
     @property
     def entrants(self) -> list[str]:
-        """The families that take part."""
-        from core.models import families
-
+        """The families that take part; where none is named, those that could before a race kept their names."""
         named = [name.strip() for name in self.families.split(",") if name.strip()]
-        return list(dict.fromkeys(named)) or [entry.name for entry in families if not entry.renders]
+        return list(dict.fromkeys(named)) or fitting("picture")
+
+
+def fitting(form: Form) -> list[str]:
+    """Lists the families that can race on what a model sees."""
+    from core.models import families
+
+    return [entry.name for entry in families if form in entry.takes and not entry.renders]
 
 
 def standings(job: jobs.Job) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
@@ -94,7 +100,6 @@ def _allow(config: dict[str, Any]) -> None:
 
     form = datasets.describe(config["dataset"]["name"]).medium.model
     wanted = RaceConfig.of(config["race"], "race")
-    fitting = [entry.name for entry in families if form in entry.takes and not entry.renders]
     for name in wanted.entrants if wanted.families else ():
         families.get(name).allow(form, families)
         if families.get(name).renders:
@@ -102,8 +107,10 @@ def _allow(config: dict[str, Any]) -> None:
                 f"{families.get(name).title} makes its samples of given pictures, which are no match for those of "
                 "others. Leave it out of race.families."
             )
-    if len(fitting) < len(wanted.entrants):
-        config["race"] = RaceConfig.of(config["race"] | {"families": ",".join(fitting)}).record()
+    if not wanted.families:  # by name, because there may be more families when it is looked at
+        config["race"] = RaceConfig.of(
+            config["race"] | {"families": ",".join(fitting(form))}
+        ).record()
 
 
 @kinds.add(

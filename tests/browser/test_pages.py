@@ -193,14 +193,14 @@ def test_data_bring_pictures(gallery, screen):
     screen.chosen("data", "night-birds")
 
 
-def test_data_a_zip_of_texts_gives_its_sentence(gallery, screen):
+def test_data_a_zip_without_pictures_gives_its_sentence(gallery, screen):
     screen.open(gallery, "data")
-    bring(screen, "texts", pack({f"{i}.txt": b"no picture" for i in range(9)}), "texts.zip")
-    screen.says("No picture in 'texts.zip' could be read")
+    bring(screen, "others", pack({f"{i}.bin": b"no picture" for i in range(9)}), "others.zip")
+    screen.says("No picture in 'others.zip' could be read")
     screen.button("data.close").click()
     expect(screen.page.get_by_role("dialog")).to_have_count(0)
     expect(screen.canvas("data.wall")).to_be_visible()
-    assert not (gallery.home / "datasets" / "texts").exists()
+    assert not (gallery.home / "datasets" / "others").exists()
 
 
 def test_data_the_camera_takes_a_class_while_its_button_is_held(gallery, screen):
