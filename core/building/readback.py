@@ -195,7 +195,7 @@ def _tabled(going: Outgoing, folder: Path) -> Found:
     columns = {name: [row[name] for _, row in rows] for name in (rows[0][1] if rows else ())}
     items = [text if isinstance(text, bytes) else text.encode() for text in columns.pop("text", [])]
     labels = columns.pop("label", None)
-    label: list[str | None] = [names[at] for at in labels or ()] or [None] * len(rows)
+    label: list[Any] = [None] * len(rows) if not labels else [names[at] for at in labels]
     return Found(label, [code for code, _ in rows], columns, iter(items), tuple(names))
 
 

@@ -120,8 +120,8 @@ def _note(how: _Instrument, one: dict[str, float], samples: int, seed: int, i: i
     turns = pitch * (t + depth * (1 - np.cos(2 * np.pi * _WAVES * t)) / (2 * np.pi * _WAVES))
     end = one["length"]
     shape = np.clip(t / one["attack"], 0, 1) * np.clip((end - t) / _RELEASE, 0, 1)
-    first = np.exp(2j * np.pi * turns)
-    power = np.ones(samples, complex)
+    first: np.ndarray = np.exp(2j * np.pi * turns)
+    power: np.ndarray = np.ones(samples, complex)
     reached, wave = 0, np.zeros(samples)
     for partial, level in zip(how.partials, how.levels, strict=True):
         if partial * pitch * (1 + depth) > _TOP * rate:
@@ -129,7 +129,7 @@ def _note(how: _Instrument, one: dict[str, float], samples: int, seed: int, i: i
         if partial == int(partial):  # one multiplication is cheaper than a sine
             while reached < partial:
                 power, reached = power * first, reached + 1
-            sine = power.imag
+            sine = np.imag(power)
         else:
             sine = np.sin(2 * np.pi * partial * turns)
         level *= (0.35 + 0.65 * one["brightness"]) ** (partial - 1) if partial > 1 else 1

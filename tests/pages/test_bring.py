@@ -21,7 +21,7 @@ def test_a_pack_is_told_kept_and_explored_on_the_pages(gallery, visit, monkeypat
     content = packs.pack(jobs.get("shipped-digits-vae"), sampling={}, terms={"licence": "MIT"})
     monkeypatch.setattr(jobs, "spawn", worker.work)
     seen = opened(visit)
-    assert "Only numbers (.safetensors) and text (.json) are read" in seen.texts()
+    assert "Only numbers (.safetensors), text (.json) and graphs (.onnx) are read" in seen.texts()
     send(seen, "mine.zip", content)
     said = seen.calm().texts() + seen.texts("success")
     for words in (

@@ -583,8 +583,8 @@ def test_the_largest_value_of_deep_pictures_is_shown_and_can_be_changed(visit):
         assert datasets.load(name).x.max() == brightest
 
 
-def test_a_zip_of_texts_gives_its_sentence(visit):
-    seen = bring(visit("data"), pack({f"{i}.txt": b"no picture" for i in range(9)}))
+def test_a_zip_without_pictures_gives_its_sentence(visit):
+    seen = bring(visit("data"), pack({f"{i}.bin": b"no picture" for i in range(9)}))
     (words,) = seen.errors
     assert words.startswith("No picture in 'my-birds.zip' could be read")
     assert words.endswith("Add PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC pictures.")
