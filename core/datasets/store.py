@@ -244,6 +244,10 @@ def explained(folder: Path) -> Iterator[None]:
 memo = Cache[Dataset](16)  # they are memory maps and cost next to nothing
 
 
+# parameters that came later, with the value that stands for what was done before
+_LATER = {"pair": "none", "rare": False}
+
+
 def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     """Opens a source's dataset from the cache, and builds it first if it is not there or damaged.
 
@@ -255,8 +259,12 @@ def cached(entry: Source, config: Config, watch: Watch) -> Dataset:
     config, signature = entry.prepare(config)
     paths = {name for name, knob in config.knobs().items() if knob.path}
     values = {name: value for name, value in config.record().items() if name not in paths}
-    if values.get("pair") == "none":  # what was prepared before there were pairs is found again
-        del values["pair"]
+    for (
+        name,
+        before,
+    ) in _LATER.items():  # what was prepared before there was a parameter is found again
+        if values.get(name) == before:
+            del values[name]
     # what was opted out since is left out of an import, which is therefore made anew
     left_out = [stamp] if entry.preview is not None and (stamp := optout.stamp()) else []
     text = json.dumps([VERSION, entry.name, values, signature, *left_out], sort_keys=True)
