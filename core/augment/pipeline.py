@@ -194,7 +194,7 @@ class Pipeline:
             UserError: With the steps that are.
         """
         for step in self._active():
-            step.entry.allow(form, augmentations)
+            step.entry.allow(form, [e for e in augmentations if e.suits(form, medium or "")])
             if medium is not None and not step.entry.suits(form, medium):
                 fit = ", ".join(entry.name for entry in augmentations if entry.suits(form, medium))
                 raise UserError(

@@ -43,7 +43,7 @@ HELD_OUT = 16  # items of a batch of held-out ones that are measured, because ea
 class TransformerConfig(Config):
     """Parameters of a transformer."""
 
-    depth: int = knob(4, "Layers.", ge=1, le=48)
+    depth: int = knob(4, "Layers, one after the other.", ge=1, le=48)
     width: int = knob(128, "Width of the layers, in steps of 32.", ge=32, le=2048, log=True)
     context: int = knob(
         128,

@@ -642,8 +642,8 @@ def test_a_zip_bomb(tmp_path: Path):
     assert bomb.stat().st_size < 10_000
     text = refusal(bomb)
     assert text == (
-        "The ZIP 'declared.zip' unpacks to 10240 MB, and at most 2000 MB are allowed. Nothing of it "
-        "was kept. Pack fewer or smaller pictures, without tricks."
+        "The ZIP 'declared.zip' unpacks to 10240 MB, and at most 2000 MB are allowed "
+        "(SIMULACRA_MAX_UNPACKED_MB). Nothing of it was kept. Pack fewer or smaller pictures, without tricks."
     )
     ratio = forged(tmp_path / "ratio.zip", kernel, [(f"{i}.png", 5 * 2**20, 0) for i in range(20)])
     assert "times its size, and at most 250 times is allowed" in refusal(ratio)

@@ -300,7 +300,7 @@ def test_too_little_time_says_so_with_the_baseline_and_mends_all_the_same(here, 
     *_, found = work(clean, clock, generate=False, minutes=0.1).run()
     assert found["verdict"] == "no time"
     assert "too little time to try anything" in found["sentence"]
-    assert "Baseline, after 60 steps" in found["sentence"]
+    assert "Baseline, after 20 steps" in found["sentence"]  # so slow a machine is looked at once
     assert "would do" in found["sentence"]
 
 

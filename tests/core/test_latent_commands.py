@@ -58,7 +58,7 @@ def test_interpolate_writes_films_and_strips(trained, command, tmp_path, monkeyp
     sample = to_bytes(opened.model.sample([3, 5], torch.tensor([7, 7]), 0, opened.sampling()))
     assert np.abs(x[[0, -1]].astype(int) - sample).max() <= 1
     for words, wanted in (
-        (("--out", tmp_path / "film.avi"), "--out must end in .gif, .webp, .mp4 or .png"),
+        (("--out", tmp_path / "film.avi"), "--out must end in .gif, .webp, .mp4, .png or .wav"),
         (("--out", film, "--frames", 1), "The frames must be from 3"),
         (("--out", film, "--label", 1, 2), "--label takes 1 class or 3"),
         (("--out", film, "--fps", 0), "1 to 50 frames per second, got 0"),
