@@ -3,8 +3,9 @@
 What it learns is one number for each place, how likely every token is there, given those before it. So it can say how
 much a text surprises it, and write on from any beginning.
 
-Reproduce: ``python -m core train --family transformer --dataset sentences --preset quick --wait`` takes about a minute
-on one core; most of its sentences are then right in every word.
+Reproduce: ``python -m core train --family transformer --dataset sentences --preset quick --wait``. A training of that
+length took 325 seconds of one core that has no fast bfloat16, and ended at 1.63 nats per byte of plays that it had not
+seen, where a table of counts is at 1.71.
 
 References (used throughout the code):
     [1] Radford et al., 2019, Language models are unsupervised multitask learners,
