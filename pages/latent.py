@@ -173,7 +173,7 @@ def wander(checkpoint: Checkpoint, choice: Choice) -> None:
         marks=view_link.marks(spot),
         ms=took,
         limit=LIMIT,
-        instant=spot.opened.medium.mime.startswith("audio/"),
+        instant=spot.opened.medium.heard,
         on_view=moved,
         on_drop=view_link.dropped,
         on_stay=partial(view_link.stay, spot),

@@ -42,6 +42,7 @@ def parameters(chosen: argparse.Namespace) -> Mapping[str, type[Config]]:
 def run(arguments: argparse.Namespace) -> None:
     """List the datasets, or prepare and describe one."""
     from core import datasets
+    from core.media import recorded
 
     if arguments.name is None:
         rows = [
@@ -82,8 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = {
         "name": dataset.name,
         "images": len(dataset.x),
-        "size": dataset.size,
-        "channels": dataset.channels,
+        **recorded(dataset.medium.name, dataset.shape),
         "levels": dataset.levels,
         "classes": list(dataset.classes),
         "splits": {part: len(index) for part, index in dataset.splits.items()},

@@ -144,7 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
         if staying := optout.staying(dataset):
             lines.append(staying)
         lines.append(
-            f"Wrote {result['images']:,} images of {dataset.name} to {out} ({result['bytes'] / 2**20:.1f} MB)"
+            f"Wrote {result['images']:,} {dataset.medium.title.lower()} of {dataset.name} to {out} "
+            f"({result['bytes'] / 2**20:.1f} MB)"
         )
     show(arguments, result, lines)
     return 0

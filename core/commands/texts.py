@@ -7,6 +7,7 @@ import argparse
 from core import datasets
 from core.catalog import UserError, parse, unknown
 from core.commands import Terminal, commands, show, takes_values
+from core.ground.writing import many
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,15 +56,16 @@ def run(arguments: argparse.Namespace) -> None:
         ]
         lines = [f"{issue.item:>6}  {issue.says}" for issue in of]
     if arguments.exclude:
-        items = sorted({issue.item for kind in arguments.exclude for issue in found.of(kind)})
-        if items:
-            book = decisions.open(dataset)
-            kind = arguments.exclude[0]
-            decisions.decide(
-                dataset, "exclude", items, kind=kind, who="command line", seen=book.version
-            )
-        result["excluded"] = len(items)
-        lines.append(f"{len(items)} texts will be left out of the next version.")
+        left: set[int] = set()
+        for kind in dict.fromkeys(arguments.exclude):
+            if items := sorted({issue.item for issue in found.of(kind)} - left):
+                seen = decisions.open(dataset).version
+                decisions.decide(
+                    dataset, "exclude", items, kind=kind, who="command line", seen=seen
+                )
+                left.update(items)
+        result["excluded"] = len(left)
+        lines.append(f"{many(len(left), 'text')} will be left out of the next version.")
     if arguments.save:
         saved = decisions.apply(dataset, arguments.save, "command line")
         result["saved"] = {"name": saved.name, "texts": len(saved), "parent": saved.parent}

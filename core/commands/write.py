@@ -52,38 +52,36 @@ def run(arguments: argparse.Namespace) -> None:
         {name.removeprefix("sampling."): value for name, value in values.items()}, "sampling"
     )
     label = None if arguments.label is None else label_of(job, opened, arguments.label)
-    prompt, written = _typed(arguments.prompt), ""
+    prompt, written = _typed(arguments.prompt), bytearray()
     if arguments.read is not None:
         if prompt:
             raise UserError("--read judges a text, and --prompt begins one. Leave one of them out.")
-        text, begin = _typed(arguments.read), 0
+        data, begin = writing.data_of(_typed(arguments.read)), 0
     else:
-        parts = writing.decoded(
-            writing.write(
-                opened,
-                prompt,
-                sampling,
-                length=arguments.n,
-                seed=arguments.seed,
-                id=arguments.id,
-                label=label,
-            )
+        stream = writing.write(
+            opened,
+            prompt,
+            sampling,
+            length=arguments.n,
+            seed=arguments.seed,
+            id=arguments.id,
+            label=label,
         )
         if not arguments.json:
             print(prompt, end="", flush=True)
-        for part in parts:
-            written += part
+        for part in writing.decoded(writing.kept(stream, written)):
             if not arguments.json:
                 print(part, end="", flush=True)
         if not arguments.json:
             print()
-        text, begin = writing.judged(prompt, written)
-    found = writing.read(opened, text, latent.trained_on(job), label=label, begin=begin).record()
+        data, begin = writing.judged(prompt, bytes(written))
+    found = writing.read(opened, data, latent.trained_on(job), label=label, begin=begin).record()
     result: dict[str, Any] = {"run": job.id, "step": opened.step, "sampling": sampling.record()}
     if arguments.read is None:
-        result |= {"prompt": prompt, "text": written, "seed": arguments.seed, "id": arguments.id}
+        text = written.decode("utf-8", "replace")
+        result |= {"prompt": prompt, "text": text, "seed": arguments.seed, "id": arguments.id}
     else:
-        result |= {"text": text}
+        result |= {"text": data.decode()}
     if label is not None:
         result |= {"label": label, "class": opened.classes[label]}
     line = (

@@ -51,14 +51,7 @@ class ImportConfig(Config):
     )
     count: int = sources.count_knob()
     valid_share: float = sources.valid_share_knob()
-    test_share: float = knob(
-        0.2,
-        "Share of the images that is kept for the final report.",
-        ge=0.01,
-        le=0.4,
-        title="Test share",
-        advanced=True,
-    )
+    test_share: float = sources.final_share_knob()
     licence: str = knob("", "The licence of the pictures; it travels with every version.")
     consent: Consent = knob(
         "unknown",

@@ -72,7 +72,7 @@ class ToneConfig(Config):
         log=True,
     )
     seed: int = seed_knob("Another seed plays other notes; the same seed always plays the same.")
-    valid_share: float = sources.valid_share_knob()
+    valid_share: float = sources.valid_share_knob("sounds")
 
 
 @datasets.add(
@@ -124,16 +124,9 @@ class RecordingsConfig(Config):
         title="How it is read",
         advanced=True,
     )
-    count: int = sources.count_knob()
-    valid_share: float = sources.valid_share_knob()
-    test_share: float = knob(
-        0.2,
-        "Share of the sounds that is kept for the final report.",
-        ge=0.01,
-        le=0.4,
-        title="Test share",
-        advanced=True,
-    )
+    count: int = sources.count_knob("sounds")
+    valid_share: float = sources.valid_share_knob("sounds")
+    test_share: float = sources.final_share_knob("sounds")
     licence: str = knob("", "The licence of the recordings; it travels with every version.")
     consent: Consent = knob(
         "unknown",

@@ -35,11 +35,11 @@ from core.ground.settings import settings
 from core.ground.watch import UNWATCHED, Watch
 
 
-def valid_share_knob() -> Any:
-    """Declares the share of the images that are for validation."""
+def valid_share_knob(what: str = "images") -> Any:
+    """Declares the share of the items, by their word, that are for validation."""
     return knob(
         0.1,
-        "Share of the images that is held back for choices made during training.",
+        f"Share of the {what} that is held back for choices made during training.",
         ge=0.01,
         le=0.4,
         title="Validation share",
@@ -47,14 +47,26 @@ def valid_share_knob() -> Any:
     )
 
 
-def count_knob() -> Any:
-    """Declares how many images are used."""
+def final_share_knob(what: str = "images", share: float = 0.2) -> Any:
+    """Declares the share of the items, by their word, that are for testing."""
+    return knob(
+        share,
+        f"Share of the {what} that is kept for the final report.",
+        ge=0.01,
+        le=0.4,
+        title="Test share",
+        advanced=True,
+    )
+
+
+def count_knob(what: str = "images") -> Any:
+    """Declares how many items, by their word, are used."""
     return knob(
         0,
-        "How many images to use; 0 takes all of them.",
+        f"How many {what} to use; 0 takes all of them.",
         ge=0,
-        unit="images",
-        title="Number of images",
+        unit=what,
+        title=f"Number of {what}",
     )
 
 

@@ -76,7 +76,7 @@ class SentencesConfig(Config):
         le=1024,
         unit="bytes",
     )
-    valid_share: float = sources.valid_share_knob()
+    valid_share: float = sources.valid_share_knob("texts")
 
 
 def _code(*modules: str) -> str:
@@ -158,15 +158,8 @@ class TextsConfig(Config):
         title="Keep together by",
         advanced=True,
     )
-    valid_share: float = sources.valid_share_knob()
-    test_share: float = knob(
-        0.1,
-        "Share of the texts that is kept for the final report.",
-        ge=0.01,
-        le=0.4,
-        title="Test share",
-        advanced=True,
-    )
+    valid_share: float = sources.valid_share_knob("texts")
+    test_share: float = sources.final_share_knob("texts", 0.1)
     licence: str = knob("", "The licence of the texts; it travels with every version.")
     consent: Consent = knob(
         "unknown",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,10 @@ def data_of(text: str, what: str = "The text") -> bytes:
     Raises:
         UserError: If it is too long, or holds a zero byte.
     """
-    data = text.encode("utf-8", "replace")
+    return _allowed(text.encode("utf-8", "replace"), what)
+
+
+def _allowed(data: bytes, what: str) -> bytes:
     if len(data) > MOST or b"\0" in data:
         raise UserError(
             f"{what} has at most {MOST:,} bytes and no zero byte among them, got {len(data):,}. Shorten it."
@@ -103,7 +106,14 @@ def write(
         yield byte
 
 
-def decoded(data: Iterator[int]) -> Iterator[str]:
+def kept(data: Iterable[int], written: bytearray) -> Iterator[int]:
+    """Passes bytes on, and puts each behind those that are written."""
+    for byte in data:
+        written.append(byte)
+        yield byte
+
+
+def decoded(data: Iterable[int]) -> Iterator[str]:
     """Yields bytes as text, letter by letter: a letter of several bytes when it is whole."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for byte in data:
@@ -113,14 +123,13 @@ def decoded(data: Iterator[int]) -> Iterator[str]:
         yield rest
 
 
-def judged(prompt: str, written: str) -> tuple[str, int]:
+def judged(prompt: str, written: bytes) -> tuple[bytes, int]:
     """Joins a prompt and what follows it to what :func:`read` takes, and says how many bytes of it are the prompt's.
 
     Of what is too long together, the beginning is left out.
     """
-    before, said = prompt.encode("utf-8", "replace"), written.encode("utf-8", "replace")
-    text = (before + said)[-MOST:].decode("utf-8", "ignore")  # its first letter may be cut
-    return text, max(0, len(text.encode()) - len(said))
+    data = (prompt.encode("utf-8", "replace") + written)[-MOST:]
+    return data, max(0, len(data) - len(written))
 
 
 @dataclass(frozen=True)
@@ -169,13 +178,13 @@ class Read:
 
 
 def read(
-    opened: Opened, text: str, dataset: Dataset, *, label: int | None = None, begin: int = 0
+    opened: Opened, data: bytes, dataset: Dataset, *, label: int | None = None, begin: int = 0
 ) -> Read:
     """Reads a text as a model does.
 
     Args:
         opened: The model.
-        text: What is read.
+        data: What is read; a model may have written bytes that are no letters.
         dataset: What the model was trained on.
         label: The class; None for any.
         begin: Bytes at the beginning that are known, and not judged.
@@ -186,8 +195,7 @@ def read(
     allow(opened)
     from core.text import copies
 
-    data = data_of(text)
-    codes = _tokens(data, opened)
+    codes = _tokens(_allowed(data, "The text"), opened)
     told = opened.model.foretell(codes[None], _label(opened, label))[0, :-1]  # (T, V)
     nats = -told.gather(1, codes[:, None])[:, 0].cpu().numpy().astype(float)
     best = told.topk(SHOWN, dim=1)

@@ -110,6 +110,16 @@ class Medium(Entry):
     near: Callable[[Tensor], Tensor] = _coarse
     sheet: int = 64
 
+    @property
+    def noun(self) -> str:
+        """One item, in a word: image, sound, text."""
+        return self.title.lower().removesuffix("s")
+
+    @property
+    def heard(self) -> bool:
+        """Whether its items are played."""
+        return self.mime.startswith("audio/")
+
     def __reduce__(self) -> tuple[Callable[[str], Medium], tuple[str]]:
         return named, (self.name,)  # functions of a medium need not be pickled with its datasets
 

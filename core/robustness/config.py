@@ -90,6 +90,11 @@ def names_of(config: StudyConfig, medium: Medium) -> list[str]:
     Raises:
         UserError: If one does not exist, needs a package, does not take such items, or does not know the norm.
     """
+    if not medium.norms:
+        raise UserError(
+            f"An attack makes the numbers of an item a little larger or smaller, and {medium.title.lower()} are made "
+            "of symbols, which have no such numbers. Choose a dataset of another kind."
+        )
     names = [word.strip().lower() for word in config.attacks.split(",") if word.strip()]
     names = list(dict.fromkeys(["noise", *names]))
     for name in names:

@@ -522,3 +522,33 @@ def test_the_sentences_say_what_is_true_of_each_face():
             and (worn == "none" or worn in text)
         )
     assert len(set(said)) > 190 and len(data) == 200
+
+
+def test_bytes_that_are_no_letters_are_judged_as_they_were_written(learned):
+    from core import runs
+    from core.latent import writing
+    from core.models import families
+
+    opened = runs.Opened(
+        "run", 1, 0, "transformer", learned, learned.spec, (), families.get("transformer").sampling
+    )
+    x = windows(SAID, 32)
+    parts = {"train": np.arange(2, len(x)), "valid": np.arange(1), "test": np.arange(1, 2)}
+    set_ = datasets.assemble(x, None, (), parts, medium="text")
+    data = b"a \xff\xc3 b"  # a byte of no letter, and half of one
+    found = writing.read(opened, data, set_)
+    assert found.data == data and len(found.nats) == len(found.copied) == len(data)
+    assert found.others and all(len(row) == writing.SHOWN for row in found.others)
+
+
+def test_what_a_set_of_texts_is_and_why_it_is_not_attacked_is_said(capsys, setting, tmp_path):
+    from core.__main__ import main
+
+    setting(data_dir=tmp_path)
+    assert main(["datasets", "sentences", "--set", "count=16", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["medium"], said["shape"]) == ("text", [1, 160]) and "channels" not in said
+    from core.robustness import config as robust
+
+    with pytest.raises(UserError, match="texts are made of symbols"):
+        robust.names_of(robust.StudyConfig(), media.get("text"))

@@ -224,7 +224,7 @@ def before(chain: Any, on: Images, seed: int) -> None:
             key="augment.compare",
             alt=f"{on.names[i]}, as it is on the left and augmented on the right",
         )
-        if on.medium.mime.startswith("audio/"):
+        if on.medium.heard:
             sides = ("As it is", on.x[i]), ("Augmented", on.write(after)[0])
             for side, (words, item) in zip(st.columns(2), sides, strict=True):
                 with side:

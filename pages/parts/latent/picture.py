@@ -247,7 +247,7 @@ def present(spot: Spot, taken: Taken, label: int | None) -> None:
         max_height=190,
         max_zoom=20,
     )
-    audible = spot.opened.medium.mime.startswith("audio/")
+    audible = spot.opened.medium.heard
     if audible:
         left, right = st.columns(2)
         for side, words, item in zip((left, right), list(tiles), result["items"], strict=False):

@@ -70,7 +70,7 @@ def draw(spot: Spot) -> None:
                     help=f"The plane of the pad then goes through image {ends[0]}.",
                 )
         buttons = st.container(horizontal=True)
-        if spot.opened.medium.mime.startswith("audio/"):
+        if spot.opened.medium.heard:
             hear(spot, ends if walks else [0])
     with buttons:
         save(

@@ -40,7 +40,7 @@ def draw(spot: Spot) -> None:
             max_chars=2000,
             height=120,
             bind="query-params",
-            placeholder="Nothing yet",
+            placeholder="How a text begins",
             help="Write on: the model goes on from here, or begins by itself; the same seed and settings give the same "
             "text. Read yours: how likely the model holds it, byte by byte.",
         )
@@ -70,28 +70,31 @@ def draw(spot: Spot) -> None:
         if way == "write":
             written = _written(spot, text, length, int(number))
             _judged(spot, *writing.judged(text, written), prompt=text)
+            st.caption(
+                "Of its own writing this is no proof: it chose these bytes itself. *Read yours* is one."
+            )
         elif text:
-            _judged(spot, text)
+            _judged(spot, writing.data_of(text))
         else:
             st.caption(
                 "Type a text: it is coloured here by how much each byte surprises the model."
             )
 
 
-def _written(spot: Spot, prompt: str, length: int, number: int) -> str:
+def _written(spot: Spot, prompt: str, length: int, number: int) -> bytes:
     """Writes the text, letter by letter the first time, and keeps it for reruns."""
     from core.latent import writing
 
     key = (spot.checkpoint, spot.choice, prompt, length, number)
     kept = st.session_state.get("latent.write.kept")
     if kept is not None and kept[0] == key:
-        st.html(_block(prompt, kept[1]))
+        st.html(_block(prompt, kept[1].decode("utf-8", "replace")))
         st.caption(kept[2])
         return kept[1]
     place, note = st.empty(), st.empty()
-    began, first, told, said = time.perf_counter(), 0.0, 0.0, ""
+    began, first, told, said, data = time.perf_counter(), 0.0, 0.0, "", bytearray()
     with TURNS:
-        for part in writing.decoded(_bytes(spot, prompt, length, number)):
+        for part in writing.decoded(writing.kept(_bytes(spot, prompt, length, number), data)):
             said, now = said + part, time.perf_counter()
             first = first or now - began
             if now - told > 0.1:
@@ -99,10 +102,10 @@ def _written(spot: Spot, prompt: str, length: int, number: int) -> str:
                 place.html(_block(prompt, said))
     took = time.perf_counter() - began
     place.html(_block(prompt, said))
-    line = f"{len(said.encode()):,} bytes in {took:.1f} s on this server; the first after {1000 * first:.0f} ms."
+    line = f"{len(data):,} bytes in {took:.1f} s on this server; the first after {1000 * first:.0f} ms."
     note.caption(line)
-    st.session_state["latent.write.kept"] = (key, said, line)
-    return said
+    st.session_state["latent.write.kept"] = (key, bytes(data), line)
+    return bytes(data)
 
 
 def _bytes(spot: Spot, prompt: str, length: int, number: int) -> Iterator[int]:
@@ -126,13 +129,13 @@ def _block(prompt: str, said: str) -> str:
     )
 
 
-def _judged(spot: Spot, text: str, begin: int = 0, prompt: str = "") -> None:
+def _judged(spot: Spot, data: bytes, begin: int = 0, prompt: str = "") -> None:
     """Shows the bytes of a text in the colour of their surprise, with what might have stood there."""
     from core.latent import writing
 
-    if len(text.encode()) <= begin:
+    if len(data) <= begin:
         return
-    found = writing.read(spot.opened, text, spot.dataset, label=spot.choice.label, begin=begin)
+    found = writing.read(spot.opened, data, spot.dataset, label=spot.choice.label, begin=begin)
     st.html(coloured(found, prompt))
     told = found.record()
     less = told["nats_per_byte"] - told["counts_nats_per_byte"]

@@ -135,13 +135,14 @@ def _acts(dataset: Any, found: Any, kind: str) -> None:
             )
         if out:
             st.caption(f"{len(out):,} of them are decided about.")
-    if made := st.session_state.get("data.texts.made"):
+    parent, made = st.session_state.get("data.texts.made", ("", ""))
+    if parent == dataset.fingerprint:
         st.success(f"Saved as {shell.plain(made)}.", icon=":material/check:")
 
 
 def _mask(dataset: Any, texts: Any) -> None:
     if version := shell.attempt(texts.masked, dataset):
-        st.session_state["data.texts.made"] = version.name
+        st.session_state["data.texts.made"] = (dataset.fingerprint, version.name)
 
 
 def marked(x: np.ndarray, spans: Sequence[tuple[int, int]]) -> str:
